@@ -1,0 +1,97 @@
+"""Shards: the units of input, and the names of what is made from them."""
+
+import hashlib
+import json
+import re
+import zlib
+from dataclasses import dataclass
+
+from apache_beam import coders
+
+FORMATS = ("tar", "tfrecord", "parquet", "files")
+
+
+@dataclass(frozen=True)
+class File:
+    """One stored object as a listing shows it.
+
+    Attributes:
+      uri: Absolute path or URI, as Beam's FileSystems open it.
+      size: Bytes.
+      updated: Seconds since 1970; 0.0 where the storage does not tell.
+    """
+
+    uri: str
+    size: int
+    updated: float
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One shard file, or a group of plain image files that counts as one.
+
+    Attributes:
+      uri: Names the shard in the output; unique in a run.
+      format: One of FORMATS.
+      files: The shard file, or the group's image files in row order.
+      done_parts: Indices of the parts that need no work. A reader passes over
+        their rows.
+    """
+
+    uri: str
+    format: str
+    files: tuple[File, ...]
+    done_parts: frozenset[int] = frozenset()
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(file.size for file in self.files)
+
+    @property
+    def name(self) -> str:
+        """Stem of the shard's part files: readable, unique, and new when it changes.
+
+        `<slug>-<digest of the URI>-<digest of the files' sizes and times>`. Two
+        shards of one base name differ in the first digest, two versions of one
+        shard in the second.
+        """
+        return f"{_slug(self.uri)}-{_digest(self.uri)}-{self.version}"
+
+    @property
+    def version(self) -> str:
+        """Changes whenever a file's name, size or time does."""
+        return _digest(
+            *(f"{file.uri}\n{file.size}\n{file.updated!r}" for file in self.files)
+        )
+
+
+def _slug(uri: str) -> str:
+    base = uri.split("#", 1)[0].rstrip("/").rsplit("/", 1)[-1]
+    return re.sub(r"[^A-Za-z0-9_]+", "_", base)[:40].strip("_") or "shard"
+
+
+def _digest(*texts: str) -> str:
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:10]
+
+
+class ShardCoder(coders.Coder):
+    """Shards as compressed JSON: a group of thousands of files stays small."""
+
+    def encode(self, value: Shard) -> bytes:
+        files = [(file.uri, file.size, file.updated) for file in value.files]
+        fields = (value.uri, value.format, files, sorted(value.done_parts))
+        return zlib.compress(json.dumps(fields).encode())
+
+    def decode(self, encoded: bytes) -> Shard:
+        uri, form, files, done = json.loads(zlib.decompress(encoded))
+        return Shard(uri, form, tuple(File(*file) for file in files), frozenset(done))
+
+    def is_deterministic(self) -> bool:
+        return True
+
+    def to_type_hint(self) -> type[Shard]:
+        return Shard
+
+
+coders.registry.register_coder(Shard, ShardCoder)
