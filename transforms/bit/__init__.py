@@ -1,0 +1,34 @@
+"""BiT (Big Transfer) models: names, weights, class names, and compiled predictors.
+
+TensorFlow is imported by `load`, not before.
+"""
+
+from typing import TYPE_CHECKING
+
+from .labels import ClassNames, load_class_names
+from .model import describe, load
+from .spec import ModelError, ModelInfo, ModelSpec
+
+if TYPE_CHECKING:
+    from .predictor import Predictions, Predictor
+
+__all__ = [
+    "ClassNames",
+    "ModelError",
+    "ModelInfo",
+    "ModelSpec",
+    "Predictions",
+    "Predictor",
+    "describe",
+    "load",
+    "load_class_names",
+]
+
+
+def __getattr__(name: str) -> object:
+    # These two live beside TensorFlow, which takes seconds to import.
+    if name in ("Predictions", "Predictor"):
+        from . import predictor
+
+        return getattr(predictor, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,134 @@
+"""The forward pass of BiT in plain TensorFlow ops.
+
+Same function as google-research/big_transfer, bit_tf2/models.py and bit_jax/models.py,
+with kernels that are standardized already. Importing it imports TensorFlow.
+"""
+
+from collections.abc import Mapping
+
+from .architecture import (
+    GROUPS,
+    HEAD_BIAS,
+    HEAD_KERNEL,
+    ROOT_KERNEL,
+    Architecture,
+    Unit,
+)
+from .runtime import tf
+
+EPSILON = 1e-5
+"""Added to the variance of every group, inside the square root."""
+
+
+class Network:
+    """One BiT network over given tensors.
+
+    Attributes:
+      architecture: What is built.
+    """
+
+    def __init__(
+        self, architecture: Architecture, *, tensors: Mapping[str, tf.Tensor]
+    ) -> None:
+        """Takes tensors by canonical name, kernels standardized."""
+        self.architecture = architecture
+        self._tensors = tensors
+
+    def features(self, images: tf.Tensor) -> tf.Tensor:
+        """Computes the pooled features.
+
+        Args:
+          images: float32 [n, height, width, 3] in [-1, 1]; height and width static.
+
+        Returns:
+          float32 [n, D], none negative: a mean of ReLUs.
+        """
+        x = self._root(images)
+        for unit in self.architecture.units():
+            x = self._unit(x, unit)
+        x = self._norm_relu(x, "resnet")
+        return tf.reshape(_spatial_mean(x), [-1, self.architecture.embedding_size])
+
+    def logits(self, features: tf.Tensor) -> tf.Tensor:
+        """Applies the head: float32 [n, D] to float32 [n, classes]."""
+        kernel = self._tensors[HEAD_KERNEL]
+        kernel = tf.reshape(kernel, [-1, self.architecture.classes])
+        return tf.matmul(features, kernel) + self._tensors[HEAD_BIAS]
+
+    def _root(self, x: tf.Tensor) -> tf.Tensor:
+        x = _conv(_pad(x, 3), self._tensors[ROOT_KERNEL], stride=2)
+        # Zeros, not the pool's own padding, which is minus infinity: nothing has
+        # been rectified yet, so a border of negative values must come out as 0.
+        return tf.nn.max_pool2d(_pad(x, 1), ksize=3, strides=2, padding="VALID")
+
+    def _unit(self, x: tf.Tensor, unit: Unit) -> tf.Tensor:
+        h = self._norm_relu(x, f"{unit.path}/a")
+        shortcut = x
+        if unit.projects:
+            # Of the pre-activated h, not of x.
+            shortcut = self._conv(h, f"{unit.path}/a/proj", stride=unit.stride)
+        h = self._conv(h, f"{unit.path}/a")
+        h = self._norm_relu(h, f"{unit.path}/b")
+        h = self._conv(_pad(h, 1), f"{unit.path}/b", stride=unit.stride)
+        h = self._norm_relu(h, f"{unit.path}/c")
+        return self._conv(h, f"{unit.path}/c") + shortcut
+
+    def _conv(self, x: tf.Tensor, path: str, *, stride: int = 1) -> tf.Tensor:
+        kernel = self._tensors[f"{path}/standardized_conv2d/kernel"]
+        return _conv(x, kernel, stride=stride)
+
+    def _norm_relu(self, x: tf.Tensor, path: str) -> tf.Tensor:
+        gamma = self._tensors[f"{path}/group_norm/gamma"]
+        beta = self._tensors[f"{path}/group_norm/beta"]
+        return group_norm_relu(x, gamma=gamma, beta=beta)
+
+
+def group_norm_relu(x: tf.Tensor, *, gamma: tf.Tensor, beta: tf.Tensor) -> tf.Tensor:
+    """Normalizes groups of channels over space, then rectifies.
+
+    Two passes, as the mean of squares less the square of the mean would cancel where
+    a group is nearly constant, as it is in pictures of one color.
+
+    Args:
+      x: [n, height, width, channels].
+      gamma: [channels].
+      beta: [channels].
+
+    Returns:
+      Of the shape and type of x.
+    """
+    mean = _group_mean(_spatial_mean(x))
+    deviation = tf.math.squared_difference(x, _by_channel(mean, like=x))
+    variance = _group_mean(_spatial_mean(deviation))
+    scale = tf.reshape(gamma, [1, GROUPS, -1]) * tf.math.rsqrt(variance + EPSILON)
+    shift = tf.reshape(beta, [1, GROUPS, -1]) - mean * scale
+    return tf.nn.relu(x * _by_channel(scale, like=x) + _by_channel(shift, like=x))
+
+
+def _spatial_mean(x: tf.Tensor) -> tf.Tensor:
+    # As a pool over the whole image: oneDNN's pooling is many times faster on a CPU
+    # than TensorFlow's reduction over middle axes.
+    window = x.shape[1:3]
+    return tf.nn.avg_pool2d(x, ksize=window, strides=1, padding="VALID")
+
+
+def _group_mean(x: tf.Tensor) -> tf.Tensor:
+    """Averages [n, 1, 1, channels] over each group: [n, GROUPS, 1]."""
+    groups = tf.reshape(x, [-1, GROUPS, x.shape[3] // GROUPS])
+    return tf.reduce_mean(groups, axis=2, keepdims=True)
+
+
+def _by_channel(x: tf.Tensor, *, like: tf.Tensor) -> tf.Tensor:
+    """Lays [n, GROUPS, 1 or channels / GROUPS] out as [n, 1, 1, channels]."""
+    channels = like.shape[3]
+    x = tf.repeat(x, channels // GROUPS // x.shape[2], axis=2)
+    return tf.reshape(x, [-1, 1, 1, channels])
+
+
+def _pad(x: tf.Tensor, size: int) -> tf.Tensor:
+    return tf.pad(x, [[0, 0], [size, size], [size, size], [0, 0]])
+
+
+def _conv(x: tf.Tensor, kernel: tf.Tensor, *, stride: int) -> tf.Tensor:
+    # Never SAME: for even sizes it pads (2, 3) where the release pads (3, 3).
+    return tf.nn.conv2d(x, kernel, strides=stride, padding="VALID")

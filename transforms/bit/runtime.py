@@ -1,0 +1,65 @@
+"""TensorFlow, imported without its chatter and told to share the GPU's memory.
+
+Every module that needs TensorFlow takes it from here. Importing it takes seconds.
+"""
+
+import contextlib
+import logging
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+
+__all__ = ["tf"]
+
+_log = logging.getLogger(__name__)
+
+_NOISE = re.compile(
+    rb"^(WARNING: All log messages before absl::InitializeLog|I0000 "
+    rb"|E0000 .*failed call to cuInit)"
+)
+"""What TensorFlow 2.21 prints on import and on its first look for devices, whatever
+TF_CPP_MIN_LOG_LEVEL says: its log is not set up yet."""
+
+
+@contextlib.contextmanager
+def _without_noise() -> Iterator[None]:
+    """Holds back what is written to stderr, then writes it less the known noise.
+
+    The lines come from C++, so the file descriptor itself is redirected.
+    """
+    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+        # Somebody set it: they want to see what there is.
+        yield
+        return
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
+    with tempfile.TemporaryFile() as held:
+        sys.stderr.flush()
+        stderr = os.dup(2)
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            held.seek(0)
+            lines = (line for line in held if not _NOISE.match(line))
+            os.write(2, b"".join(lines))
+
+
+def _let_memory_grow() -> None:
+    # TensorFlow would take all of every GPU at once.
+    try:
+        for device in tf.config.list_physical_devices("GPU"):
+            tf.config.experimental.set_memory_growth(device, True)
+    except RuntimeError:
+        # Somebody in this process has used the devices; the choice was theirs.
+        _log.debug("GPUs are in use: their memory settings stay")
+
+
+with _without_noise():
+    import tensorflow as tf
+
+    _let_memory_grow()

@@ -1,0 +1,89 @@
+"""What is asked of a model, and what it turns out to be."""
+
+from dataclasses import dataclass
+
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+ACTIVATIONS = ("sigmoid", "softmax")
+
+
+class ModelError(ValueError):
+    """A model that cannot be had as asked; one line: what, the value, the remedy."""
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A model as the user asks for it.
+
+    Attributes:
+      name: The `--model` option: `random:R50x1[:classes[:seed]]`, or the path of an
+        official `.npz` checkpoint.
+      image_size: Side of the square images in pixels; None: the model's own.
+      batch_size: Images of one step; the only batch that is compiled.
+      precision: One of PRECISIONS.
+      activation: One of ACTIVATIONS; None: softmax for the 1,000 classes of
+        ILSVRC-2012, else sigmoid.
+      top_k: Predictions an image keeps, if the model has a head.
+      labels: `imagenet21k`, `ilsvrc2012` or the path of a text file with a class a
+        line; None: by the number of classes.
+
+    Raises:
+      ModelError: A value is out of its range.
+    """
+
+    name: str
+    image_size: int | None = None
+    batch_size: int = 16
+    precision: str = "auto"
+    activation: str | None = None
+    top_k: int = 10
+    labels: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.image_size is not None:
+            _check_positive("image size", self.image_size)
+        _check_positive("batch size", self.batch_size)
+        _check_positive("number of predictions", self.top_k)
+        _check_choice("precision", self.precision, choices=PRECISIONS)
+        if self.activation is not None:
+            _check_choice("activation", self.activation, choices=ACTIVATIONS)
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A model as it is found, before any of its weights is read.
+
+    Attributes:
+      name: As asked for.
+      source: `random`, `checkpoint`.
+      architecture: `R50x1` and so on.
+      embedding_size: Length of an embedding.
+      classes: Of the head; 0: it has none.
+      activation: One of ACTIVATIONS; None without a head.
+      image_size: Side of the square images in pixels.
+      labels: Whose class names, as in ModelSpec; None: they are unknown.
+      parameters: How many numbers the weights are.
+      digest: Hex; the same for the same weights only.
+      meaningless: The weights are random: good for dry runs, not for results.
+    """
+
+    name: str
+    source: str
+    architecture: str
+    embedding_size: int
+    classes: int
+    activation: str | None
+    image_size: int
+    labels: str | None
+    parameters: int
+    digest: str
+    meaningless: bool
+
+
+def _check_positive(what: str, value: int) -> None:
+    if value < 1:
+        raise ModelError(f"{what} is {value}: give 1 or more")
+
+
+def _check_choice(what: str, value: str, *, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ModelError(f"{what} is {value!r}: give one of {', '.join(choices)}")
