@@ -1,0 +1,1 @@
+"""bitbeam, the program: options, the graph, launching, progress, exit codes."""

@@ -34,7 +34,7 @@ class Shard:
       uri: Names the shard in the output; unique in a run.
       format: One of FORMATS.
       files: The shard file, or the group's image files in row order.
-      done_parts: Indices of the parts that need no work. A reader passes over
+      done_parts: First rows of the parts that need no work. A reader passes over
         their rows.
     """
 

@@ -82,3 +82,27 @@ def abandon_writes() -> None:
     for partial in _partials:
         if os.path.exists(partial):
             os.unlink(partial)
+
+
+def exists(uri: str) -> bool:
+    """Whether there is such an object."""
+    return FileSystems.exists(uri)
+
+
+def remove(uri: str) -> None:
+    """Removes an object where there is one."""
+    if FileSystems.exists(uri):
+        FileSystems.delete([uri])
+
+
+def list_uris(pattern: str) -> list[str]:
+    """URIs of the objects that a glob matches."""
+    [match] = FileSystems.match([pattern])
+    return [found.path for found in match.metadata_list]
+
+
+def remove_all(pattern: str) -> None:
+    """Removes the objects that a glob matches."""
+    uris = list_uris(pattern)
+    if uris:
+        FileSystems.delete(uris)

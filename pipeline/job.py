@@ -1,0 +1,207 @@
+"""A job: everything that a run has decided before its graph is built."""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from transforms import (
+    Columns,
+    Cut,
+    Listing,
+    Models,
+    Outputs,
+    Preprocess,
+    Shard,
+    Sink,
+    kept_types,
+    list_shards,
+    parse_keep,
+    storage,
+)
+from transforms.bit import ModelInfo, ModelSpec, describe
+
+from .errors import UsageError
+from .options import InputOptions, RunOptions
+
+_RESERVED = (
+    "shard row key sha256 width height embedding predictions stage error message bytes"
+).split()
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a run does.
+
+    Attributes:
+      listing: The shards, and what was passed over.
+      columns: What readers look for.
+      cut: Rows of a block and a part.
+      preprocess: How images become pixels.
+      models: What predicts.
+      infos: Of the models, one or two.
+      outputs: What a row keeps.
+      output: The output's folder.
+      decode_threads: None: one a core.
+    """
+
+    listing: Listing
+    columns: Columns
+    cut: Cut
+    preprocess: Preprocess
+    models: Models
+    infos: tuple[ModelInfo, ...]
+    outputs: Outputs
+    output: str
+    decode_threads: int | None = None
+
+    @property
+    def shards(self) -> tuple[Shard, ...]:
+        """All shards."""
+        return self.listing.shards
+
+    @property
+    def sink(self) -> Sink:
+        """Where parts go."""
+        return Sink(self.output, identity_digest(self.identity()))
+
+    def identity(self) -> dict[str, object]:
+        """What all rows of the output have in common, as `run.json` keeps it.
+
+        The same for the same command, whenever and wherever it runs.
+        """
+        model = self.models.label or self.models.embed
+        identity: dict[str, object] = {
+            "model": _model_identity(self.infos[0]),
+            "label_model": _model_identity(self.infos[1]) if self.infos[1:] else None,
+            "images": {
+                "resize": self.preprocess.resize,
+                "fit": self.preprocess.fit,
+                "max_pixels": self.preprocess.max_pixels,
+            },
+            "precision": model.precision,
+            "embedding_type": self.outputs.embedding_type,
+            "columns": {field.name: str(field.type) for field in self.columns.keep},
+            "image_column": self.columns.image,
+            "key_column": self.columns.key,
+            "rows_per_part": self.cut.part,
+        }
+        if self.infos[-1].classes:
+            identity["predictions"] = {
+                "activation": self.infos[-1].activation,
+                "labels": self.infos[-1].labels,
+                "top_k": model.top_k,
+                "min_score": self.outputs.min_score,
+            }
+        return identity
+
+    def run_json(self) -> bytes:
+        """Content of `run.json`."""
+        identity = self.identity()
+        content = {
+            "bitbeam": importlib.metadata.version("bitbeam"),
+            "format": 1,
+            "identity": identity_digest(identity),
+            **identity,
+        }
+        return (json.dumps(content, indent=2) + "\n").encode()
+
+
+def _model_identity(info: ModelInfo) -> dict[str, object]:
+    return {
+        "name": info.name,
+        "digest": info.digest,
+        "architecture": info.architecture,
+        "embedding_size": info.embedding_size,
+        "classes": info.classes,
+        "image_size": info.image_size,
+        "meaningless": info.meaningless,
+    }
+
+
+def identity_digest(identity: dict[str, object]) -> str:
+    """A digest that differs where the identities do."""
+    text = json.dumps(identity, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def plan_job(options: RunOptions) -> Job:
+    """Looks at the model's headers and lists the shards. Nothing is written.
+
+    Raises:
+      UsageError: There is no such model, input or column.
+    """
+    models = _models(options)
+    try:
+        infos = tuple(describe(spec) for spec in models if spec)
+        listing = list_shards(
+            options.inputs.patterns,
+            form=options.inputs.form,
+            group_size=options.output.rows_per_part,
+        )
+        columns = _columns(options.inputs, listing.shards)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    return Job(
+        listing=listing,
+        columns=columns,
+        cut=Cut(options.model.batch_size, options.output.rows_per_part),
+        preprocess=Preprocess(
+            sizes=tuple(sorted({info.image_size for info in infos})),
+            resize=options.images.resize,
+            fit=options.images.fit,
+            max_pixels=options.images.max_pixels,
+        ),
+        models=models,
+        infos=infos,
+        outputs=Outputs(options.output.embedding_type, options.model.min_score),
+        output=_absolute(options.output.folder),
+        decode_threads=options.images.decode_threads,
+    )
+
+
+def _absolute(folder: str) -> str:
+    return os.path.abspath(folder) if storage.is_local(folder) else folder.rstrip("/")
+
+
+def _models(options: RunOptions) -> Models:
+    def spec(name: str) -> ModelSpec:
+        return ModelSpec(
+            name=name,
+            image_size=options.images.image_size,
+            batch_size=options.model.batch_size,
+            precision=options.model.precision,
+            activation=options.model.activation,
+            top_k=options.model.top_k,
+            labels=options.model.labels,
+        )
+
+    try:
+        label = options.model.label_model
+        return Models(spec(options.model.model), spec(label) if label else None)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def _columns(inputs: InputOptions, shards: tuple[Shard, ...]) -> Columns:
+    """The columns to look for, the types of the kept ones read off the shards."""
+    columns = Columns(image=inputs.image_column, key=inputs.key_column)
+    wanted = dict(parse_keep(text) for text in inputs.keep_columns)
+    for name in wanted:
+        if name in _RESERVED:
+            raise UsageError(
+                f"--keep_columns {name!r} is a column of bitbeam's own; rename it in the"
+                " input"
+            )
+    types = {name: kind for name, kind in wanted.items() if kind is not None}
+    firsts = {shard.format: shard for shard in reversed(shards)}
+    for shard in firsts.values():
+        missing = [name for name in wanted if name not in types]
+        if missing and shard.format != "files":
+            found = kept_types(shard, columns, missing)
+            types.update(zip(found.names, found.types, strict=True))
+    keep = pa.schema([(name, types.get(name, pa.string())) for name in wanted])
+    return Columns(image=columns.image, key=columns.key, keep=keep)

@@ -1,0 +1,109 @@
+"""`bitbeam run`: plans, runs, reports."""
+
+import logging
+import os
+import sys
+import typing
+
+from . import errors
+from .options import RunOptions
+from .progress import Watch, duration
+
+if typing.TYPE_CHECKING:
+    from .job import Job
+
+
+def run(options: RunOptions) -> int:
+    """Runs the job and prints its last line.
+
+    Returns:
+      The exit code.
+
+    Raises:
+      UsageError: What was asked for is wrong; nothing has been started.
+    """
+    _quieten()
+    # Three seconds of imports: only now is it sure that they are needed.
+    from . import graph, launch, output
+    from .job import plan_job
+
+    beam_options = launch.pipeline_options(options)
+    job = plan_job(options)
+    stems = output.prepare(job, overwrite=options.output.overwrite)
+    shards = output.without_done(job.shards, stems, rows_per_part=job.cut.part)
+    _say(_plan_line(job, left=len(shards)))
+    pipeline = launch.make_pipeline(beam_options)
+    graph.build(pipeline, job, shards=shards, done=sorted(stems))
+    total = sum(shard.size for shard in shards)
+    with Watch(launch.tally_reader(), total_bytes=total, stream=sys.stderr) as watch:
+        try:
+            launch.wait(pipeline)
+        except Exception as error:  # whatever a step raised, on whatever runner
+            if os.environ.get("BITBEAM_TRACEBACK"):
+                raise
+            _say(f"failed: {_one_line(error)}")
+            return errors.FAILED
+    return _report(output.read_summary(job.output) or {}, watch, options)
+
+
+def _quieten() -> None:
+    """Leaves the screen to the progress line, unless somebody has asked for more."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+def _say(text: str) -> None:
+    print(f"bitbeam: {text}", file=sys.stderr, flush=True)
+
+
+def _plan_line(job: "Job", *, left: int) -> str:
+    parts = [f"{len(job.shards):,} shards"]
+    if left < len(job.shards):
+        parts.append(f"{left:,} of them with work left")
+    parts += [
+        f"{info.name} ({info.architecture}, {info.image_size} px"
+        + (", random weights: the results mean nothing)" if info.meaningless else ")")
+        for info in job.infos
+    ]
+    if job.listing.ignored:
+        passed = ", ".join(
+            f"{count:,} {name or 'without a suffix'}"
+            for name, count in sorted(job.listing.ignored.items())
+        )
+        parts.append(f"passed over files that are no shards or images: {passed}")
+    return "; ".join(parts)
+
+
+def _one_line(error: BaseException) -> str:
+    """What an error says, without the trace of the steps that it passed."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = lines[-1] if lines else ""
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _report(summary: dict[str, typing.Any], watch: Watch, options: RunOptions) -> int:
+    """Prints the last line.
+
+    Returns:
+      The exit code.
+    """
+    images, bad = summary.get("images", 0), summary.get("bad", 0)
+    tally = watch.tally()
+    predicted = tally.get("images_written", 0)
+    causes = ", ".join(f"{rows:,} {error}" for error, rows in summary["errors"].items())
+    rate = f", {predicted / watch.seconds:.1f} images/s" if predicted else ""
+    print(
+        f"bitbeam: done: {predicted:,} images in {duration(watch.seconds)}{rate};"
+        f" the table has {images:,}: {summary['good']:,} good, {bad:,} bad"
+        + (f" ({causes})" if causes else "")
+        + f"; {summary['parts']:,} parts of {summary['shards']:,} shards in"
+        f" {options.output.folder}",
+        flush=True,
+    )
+    if images and bad / images > options.output.max_error_rate:
+        _say(
+            f"{bad / images:.1%} of the images are bad, more than --max_error_rate"
+            f" {options.output.max_error_rate:.1%}; see {options.output.folder}/errors"
+        )
+        return errors.TOO_MANY_BAD
+    return errors.DONE

@@ -1,0 +1,173 @@
+"""ReadImages: shards to blocks of encoded images."""
+
+import time
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import apache_beam as beam
+import pyarrow as pa
+
+from . import metrics
+from .ahead import read_ahead
+from .block import FAULT_FIELDS, KEPT, Block, Fault, Place
+from .formats import Columns, DamagedShardError, Record, read_records
+from .shard import Shard
+
+_READ_AHEAD_BYTES = 64 << 20
+"""Encoded images that may wait for the decoder, a shard."""
+
+
+class Cut(NamedTuple):
+    """How a shard is cut.
+
+    Attributes:
+      block: Rows of a block at most.
+      part: Rows of a part, which is one output file.
+    """
+
+    block: int
+    part: int
+
+
+def cut_blocks(
+    shard: Shard, records: Iterable[Record], *, columns: Columns, cut: Cut
+) -> Iterator[Block]:
+    """Cuts a shard's records into blocks, none across the border of a part.
+
+    Damage to the shard becomes a last row, so that what follows it is missed by
+    nobody. A shard without records is one empty block. Parts in `shard.done_parts`
+    are passed over.
+
+    Yields:
+      Blocks of the columns `key` string, `image` large_binary, the fault columns
+      and the kept ones; in order, the last marked as the shard's last.
+    """
+    schema = _schema(columns)
+    waiting: list[Record] = []
+    first = 0
+
+    def block(*, ends_shard: bool) -> Iterator[Block]:
+        part = first - first % cut.part
+        if part in shard.done_parts:
+            return
+        ends_part = ends_shard or (first + len(waiting)) % cut.part == 0
+        place = Place(shard.uri, shard.name, part, first, ends_part, ends_shard)
+        yield Block(place, _to_rows(waiting, schema=schema))
+
+    # A block goes out when the next record has come, so that the last is known.
+    for record in _until_damage(records):
+        if len(waiting) == cut.block or (
+            waiting and (first + len(waiting)) % cut.part == 0
+        ):
+            yield from block(ends_shard=False)
+            first += len(waiting)
+            waiting = []
+        waiting.append(record)
+    yield from block(ends_shard=True)
+
+
+def _until_damage(records: Iterable[Record]) -> Iterator[Record]:
+    try:
+        yield from records
+    except DamagedShardError as damage:
+        yield Record(None, None, fault=Fault("read", damage.error, str(damage)))
+
+
+def _schema(columns: Columns) -> pa.Schema:
+    return pa.schema(
+        [
+            pa.field("key", pa.string()),
+            pa.field("image", pa.large_binary()),
+            *FAULT_FIELDS,
+            *(field.with_name(KEPT + field.name) for field in columns.keep),
+        ]
+    )
+
+
+def _to_rows(records: list[Record], *, schema: pa.Schema) -> pa.RecordBatch:
+    faults = [record.fault for record in records]
+    columns: dict[str, list[object]] = {
+        "key": [record.key for record in records],
+        "image": [record.image for record in records],
+        "stage": [fault and fault.stage for fault in faults],
+        "error": [fault and fault.error for fault in faults],
+        "message": [fault and fault.message for fault in faults],
+    }
+    for name in schema.names[len(columns) :]:
+        bare = name.removeprefix(KEPT)
+        columns[name] = [record.kept.get(bare) for record in records]
+    return pa.RecordBatch.from_pydict(columns, schema=schema)
+
+
+def count_faults(rows: pa.RecordBatch, *, stage: str) -> None:
+    """Counts the rows that are bad since `stage`, as `bad` and by error."""
+    stages, errors = rows["stage"].to_pylist(), rows["error"].to_pylist()
+    for found, error in zip(stages, errors, strict=True):
+        if found == stage:
+            metrics.count("bad")
+            metrics.count(f"bad_{error}")
+
+
+class ReadImages(beam.PTransform):
+    """Reads shards into blocks of encoded images.
+
+    Each shard is read by a background thread some way ahead of its consumer. Put a
+    `beam.Reshuffle()` of the shards before it and nothing but fused steps behind.
+
+    Args:
+      columns: What to look for in a shard.
+      cut: Rows of a block and of a part.
+    """
+
+    def __init__(self, columns: Columns, *, cut: Cut) -> None:
+        super().__init__()
+        self._columns, self._cut = columns, cut
+
+    def expand(
+        self, shards: beam.pvalue.PCollection[Shard]
+    ) -> beam.pvalue.PCollection[Block]:
+        return shards | beam.ParDo(_ReadImages(self._columns, self._cut))
+
+
+class _ReadImages(beam.DoFn):
+    """Shard in, its blocks out.
+
+    Metrics: images_read (rows), shards_read, bytes_read, read_usec (a block's time in
+      the reading thread), bad and bad_<error>.
+    Bad records: rows with a fault of stage `read`; a damaged shard ends with one.
+      What storage raises is raised.
+    """
+
+    def __init__(self, columns: Columns, cut: Cut) -> None:
+        self._columns, self._cut = columns, cut
+
+    def process(self, shard: Shard) -> Iterator[Block]:
+        blocks = cut_blocks(
+            shard,
+            read_records(shard, self._columns),
+            columns=self._columns,
+            cut=self._cut,
+        )
+        left = shard.size
+        for block, microseconds in read_ahead(
+            _timed(blocks), weight=lambda item: item[0].rows.nbytes, limit=_READ_AHEAD_BYTES
+        ):
+            metrics.observe_usec("read_usec", microseconds)
+            metrics.count("images_read", block.rows.num_rows)
+            used = min(left, block.rows.nbytes)
+            left -= used
+            metrics.count("bytes_read", used)
+            count_faults(block.rows, stage="read")
+            yield block
+        # What is no image (headers, other columns) counts as read with the shard.
+        metrics.count("bytes_read", left)
+        metrics.count("shards_read")
+
+
+def _timed(blocks: Iterator[Block]) -> Iterator[tuple[Block, int]]:
+    while True:
+        start = time.perf_counter_ns()
+        block = next(blocks, None)
+        if block is None:
+            return
+        yield block, (time.perf_counter_ns() - start) // 1000

@@ -1,0 +1,253 @@
+"""WriteParts: blocks to the files of the output."""
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Literal, NamedTuple
+
+import apache_beam as beam
+from apache_beam.pvalue import TaggedOutput
+from apache_beam.transforms.window import GlobalWindows
+from apache_beam.utils.windowed_value import WindowedValue
+
+from . import metrics, storage
+from .ahead import InOrder
+from .block import Block
+from .part import (
+    EMBEDDINGS,
+    IncompletePartError,
+    PartTotals,
+    is_complete,
+    part_stem,
+    part_uri,
+    read_totals,
+    write_part,
+)
+
+_PARTS_IN_FLIGHT = 1
+"""Whole parts that may wait for their write: each holds all of its rows."""
+
+
+class Sink(NamedTuple):
+    """Where the parts go.
+
+    Attributes:
+      output: The output's folder.
+      identity: Digest of what all of its rows have in common, kept in each file.
+    """
+
+    output: str
+    identity: str
+
+
+class WriteParts(beam.PTransform):
+    """Writes each part of each shard as its one or two files, whole or not at all.
+
+    A part is written when its last block has come. What a bundle leaves incomplete,
+    because a runner put a shuffle before this step, is gathered by part and written
+    then; where the steps are fused nothing is, and nothing waits for a barrier. A
+    block that is delivered twice changes nothing.
+
+    Args:
+      sink: Where the parts go.
+    """
+
+    def __init__(self, sink: Sink) -> None:
+        super().__init__()
+        self._sink = sink
+
+    def expand(
+        self, blocks: beam.pvalue.PCollection[Block]
+    ) -> beam.pvalue.PCollection[PartTotals]:
+        whole = blocks | "Whole" >> beam.ParDo(_WriteParts(self._sink)).with_outputs(
+            "incomplete", main="written"
+        )
+        gathered = (
+            whole.incomplete
+            | "Gather" >> beam.GroupByKey()
+            | "Gathered" >> beam.ParDo(_WriteGathered(self._sink))
+        )
+        return (
+            (whole.written, gathered)
+            | "Written" >> beam.Flatten()
+            | "ByPart" >> beam.Map(_by_stem)
+            # Two bundles may each have written the same part: it counts once.
+            | "Twice" >> beam.GroupByKey()
+            | "Once" >> beam.Map(_first)
+        )
+
+
+def _by_stem(totals: PartTotals) -> tuple[str, PartTotals]:
+    return totals.stem, totals
+
+
+def _first(group: tuple[str, Iterable[PartTotals]]) -> PartTotals:
+    return next(iter(group[1]))
+
+
+class _WriteParts(beam.DoFn):
+    """Block in; out what each part holds that is now written.
+
+    At the end of a bundle: tagged `incomplete`, the blocks of parts that lack some.
+    Metrics: parts_written, images_written, write_usec.
+    Bad records: none; what storage raises is raised.
+    """
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+
+    def setup(self) -> None:
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="write")
+
+    def start_bundle(self) -> None:
+        self._parts: dict[str, dict[int, Block]] = {}
+        self._begun: set[str] = set()
+        self._writes: InOrder[_Written] = InOrder(_PARTS_IN_FLIGHT)
+
+    def process(
+        self, block: Block
+    ) -> Iterator[PartTotals | TaggedOutput[Literal["incomplete"], tuple[str, Block]]]:
+        part = _part_key(block)
+        if part in self._begun:
+            return
+        blocks = self._parts.setdefault(part, {})
+        blocks[block.place.row] = block
+        in_order = _in_order(blocks.values())
+        if not is_complete(in_order):
+            return
+        self._begun.add(part)
+        del self._parts[part]
+        write = self._writer.submit(_timed_write, in_order, self._sink)
+        yield from map(_counted, self._writes.add(write))
+
+    def finish_bundle(
+        self,
+    ) -> Iterator[
+        WindowedValue | TaggedOutput[Literal["incomplete"], tuple[str, Block]]
+    ]:
+        for written in self._writes.drain():
+            yield GlobalWindows.windowed_value(_counted(written))
+        for part, blocks in self._parts.items():
+            for block in blocks.values():
+                value = GlobalWindows.windowed_value((part, block))
+                yield TaggedOutput("incomplete", value)
+
+    def teardown(self) -> None:
+        self._writer.shutdown(wait=False, cancel_futures=True)
+
+
+class _WriteGathered(beam.DoFn):
+    """(Part, its blocks) in; out what the part holds, now written.
+
+    Metrics: parts_written, images_written, parts_gathered, write_usec.
+    Bad records: a part that lacks a block must have been written whole by another
+      bundle, from another delivery of the same blocks; else it is an error.
+    """
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+
+    def process(self, group: tuple[str, Iterable[Block]]) -> Iterator[PartTotals]:
+        blocks = _in_order({block.place.row: block for block in group[1]}.values())
+        if not is_complete(blocks):
+            self._check_written(blocks[0])
+            return
+        metrics.count("parts_gathered")
+        yield _counted(_timed_write(blocks, self._sink))
+
+    def _check_written(self, block: Block) -> None:
+        stems = [part_stem(block.place, last=last) for last in (False, True)]
+        uris = [part_uri(self._sink.output, EMBEDDINGS, stem) for stem in stems]
+        if not any(map(storage.exists, uris)):
+            raise IncompletePartError(f"blocks are missing of {uris[0]}")
+
+
+class _Written(NamedTuple):
+    totals: PartTotals
+    microseconds: int
+
+
+def _part_key(block: Block) -> str:
+    return part_stem(block.place, last=False)
+
+
+def _in_order(blocks: Iterable[Block]) -> list[Block]:
+    return sorted(blocks, key=lambda block: (block.place.row, block.end))
+
+
+def _timed_write(blocks: list[Block], sink: Sink) -> _Written:
+    start = time.perf_counter_ns()
+    totals = write_part(blocks, output=sink.output, identity=sink.identity)
+    return _Written(totals, (time.perf_counter_ns() - start) // 1000)
+
+
+def _counted(written: _Written) -> PartTotals:
+    totals = written.totals
+    metrics.observe_usec("write_usec", written.microseconds)
+    metrics.count("parts_written")
+    metrics.count("images_written", totals.end_row - totals.first_row)
+    return totals
+
+
+class ReadTotals(beam.PTransform):
+    """Reads what parts hold that are written already, by their stems.
+
+    Args:
+      sink: Where the parts are.
+    """
+
+    def __init__(self, sink: Sink) -> None:
+        super().__init__()
+        self._sink = sink
+
+    def expand(
+        self, stems: beam.pvalue.PCollection[str]
+    ) -> beam.pvalue.PCollection[PartTotals]:
+        output = self._sink.output
+
+        def read(stem: str) -> PartTotals:
+            return read_totals(output, stem)
+
+        return stems | beam.Map(read)
+
+
+class SumTotals(beam.CombineFn):
+    """Adds up parts.
+
+    The sum is a dict of `shards`, `parts`, `images`, `good`, `bad` and `errors`, the
+    bad images by error, ready for JSON.
+    """
+
+    def create_accumulator(self) -> Counter[str]:
+        return Counter()
+
+    def add_input(self, total: Counter[str], part: PartTotals) -> Counter[str]:
+        total["shards"] += part.last
+        total["parts"] += 1
+        total["good"] += part.good
+        for error, rows in part.errors:
+            total[f"errors.{error}"] += rows
+        return total
+
+    def merge_accumulators(self, totals: Iterable[Counter[str]]) -> Counter[str]:
+        merged: Counter[str] = Counter()
+        for total in totals:
+            merged.update(total)
+        return merged
+
+    def extract_output(self, total: Counter[str]) -> dict[str, object]:
+        errors = {
+            name.removeprefix("errors."): rows
+            for name, rows in sorted(total.items())
+            if name.startswith("errors.")
+        }
+        bad = sum(errors.values())
+        return {
+            "shards": total["shards"],
+            "parts": total["parts"],
+            "images": total["good"] + bad,
+            "good": total["good"],
+            "bad": bad,
+            "errors": errors,
+        }
