@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import apache_beam as beam
 import numpy as np
@@ -14,10 +14,15 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from . import bit, metrics
 from .ahead import InOrder
+from .bit import ClassNames, ModelSpec
 from .block import Block
-from .bit import ClassNames, ModelSpec, Predictions, Predictor
-from .image import pixels_column
+from .decode import pixels_column
 from .read import count_faults
+
+if TYPE_CHECKING:  # these two import TensorFlow
+    from .bit import Predictions, Predictor
+
+    Loader = Callable[[ModelSpec], Predictor]
 
 _BLOCKS_IN_FLIGHT = 2
 """One that the device works on and one that waits for it."""
@@ -70,7 +75,7 @@ class _Result(NamedTuple):
     block: Block
     good: np.ndarray
     embeddings: np.ndarray
-    predictions: Predictions
+    predictions: "Predictions"
     microseconds: int
 
 
@@ -81,7 +86,7 @@ class _Device:
     the next batch always waits and two are never on the device at once.
     """
 
-    def __init__(self, models: Models, load: Callable[[ModelSpec], Predictor]) -> None:
+    def __init__(self, models: Models, load: "Loader") -> None:
         self._embed = load(models.embed)
         self._label = load(models.label) if models.label else None
         self._queue = ThreadPoolExecutor(1, thread_name_prefix="device")
@@ -93,7 +98,9 @@ class _Device:
 
     def _predict(self, block: Block) -> _Result:
         start = time.perf_counter_ns()
-        good = np.flatnonzero(block.rows["error"].is_null().to_numpy(zero_copy_only=False))
+        good = np.flatnonzero(
+            block.rows["error"].is_null().to_numpy(zero_copy_only=False)
+        )
         predictions = _run(self._embed, block.rows, good)
         embeddings = predictions.embeddings
         if self._label:
@@ -102,7 +109,7 @@ class _Device:
         return _Result(block, good, embeddings, predictions, microseconds)
 
 
-def _run(model: Predictor, rows: pa.RecordBatch, good: np.ndarray) -> Predictions:
+def _run(model: "Predictor", rows: pa.RecordBatch, good: np.ndarray) -> "Predictions":
     return model(pixels(rows, size=model.info.image_size)[good])
 
 
@@ -120,9 +127,7 @@ def pixels(rows: pa.RecordBatch, *, size: int) -> np.ndarray:
     return flat.reshape(-1, size, size, 3)
 
 
-def _predicted(
-    result: _Result, *, outputs: Outputs, class_names: ClassNames | None
-) -> Block:
+def _predicted(result: _Result, *, outputs: Outputs, class_names: ClassNames) -> Block:
     """A block with embeddings and predictions in place of pixels.
 
     Rows whose embedding is not finite are bad in it.
@@ -163,24 +168,24 @@ def _scatter_embeddings(
 
 
 def _scatter_predictions(
-    predictions: Predictions,
+    predictions: "Predictions",
     good: np.ndarray,
     count: int,
     *,
     min_score: float,
-    class_names: ClassNames | None,
+    class_names: ClassNames,
 ) -> pa.ListArray:
+    assert predictions.scores is not None and predictions.class_ids is not None
     keep = predictions.scores >= min_score
     lengths = np.zeros(count, np.int32)
     lengths[good] = keep.sum(axis=1)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
     ids = pa.array(predictions.class_ids[keep], pa.int32())
     scores = pa.array(predictions.scores[keep], pa.float32())
-    if class_names is None:
-        wnids = labels = pa.nulls(len(ids), pa.string())
-    else:
-        wnids, labels = class_names.wnids.take(ids), class_names.labels.take(ids)
-    structs = pa.StructArray.from_arrays([ids, wnids, labels, scores], fields=list(PREDICTION))
+    wnids, labels = class_names.take(predictions.class_ids[keep])
+    structs = pa.StructArray.from_arrays(
+        [ids, wnids, labels, scores], fields=list(PREDICTION)
+    )
     return pa.ListArray.from_arrays(pa.array(offsets), structs)
 
 
@@ -213,8 +218,8 @@ class PredictImages(beam.PTransform):
         self,
         models: Models,
         *,
-        outputs: Outputs = Outputs(),
-        load: Callable[[ModelSpec], Predictor] = bit.load,
+        outputs: Outputs,
+        load: "Loader" = bit.load,
     ) -> None:
         super().__init__()
         self._models, self._outputs, self._load = models, outputs, load
@@ -238,7 +243,7 @@ class _PredictImages(beam.DoFn):
         self,
         models: Models,
         outputs: Outputs,
-        load: Callable[[ModelSpec], Predictor],
+        load: "Loader",
     ) -> None:
         self._models, self._outputs, self._load = models, outputs, load
         # Made here and not in setup: all copies of this DoFn share by its key.

@@ -56,13 +56,16 @@ class Shard:
         shards of one base name differ in the first digest, two versions of one
         shard in the second.
         """
-        return f"{_slug(self.uri)}-{_digest(self.uri)}-{self.version}"
+        return f"{_slug(self.uri)}-{_digest(self.uri, 16)}-{self.version}"
 
     @property
     def version(self) -> str:
         """Changes whenever a file's name, size or time does."""
         return _digest(
-            *(f"{file.uri}\n{file.size}\n{file.updated!r}" for file in self.files)
+            "\0".join(
+                f"{file.uri}\n{file.size}\n{file.updated!r}" for file in self.files
+            ),
+            10,
         )
 
 
@@ -71,8 +74,8 @@ def _slug(uri: str) -> str:
     return re.sub(r"[^A-Za-z0-9_]+", "_", base)[:40].strip("_") or "shard"
 
 
-def _digest(*texts: str) -> str:
-    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:10]
+def _digest(text: str, length: int) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:length]
 
 
 class ShardCoder(coders.Coder):

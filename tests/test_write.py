@@ -1,0 +1,237 @@
+"""Parts are whole or absent, named alike by everybody, and hold each row once."""
+
+import json
+from pathlib import Path
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.pipelines import counters, run_on
+from transforms import storage
+from transforms.block import Block, Place
+from transforms.part import IncompletePartError, PartTotals, read_totals
+from transforms.write import ReadTotals, Sink, WriteParts
+
+_SIZE, _WIDTH = 4, 8
+
+
+def _block(row: int, count: int, *, part: int, ends: str = "") -> Block:
+    """Predicted rows; every fifth row of the shard is bad."""
+    numbers = range(row, row + count)
+    bad = [number % 5 == 4 for number in numbers]
+    embedding = np.repeat(np.arange(row, row + count), _WIDTH).astype(np.float32)
+    rows = {
+        "key": pa.array(
+            [f"k{number}" if number else None for number in numbers], pa.string()
+        ),
+        "sha256": pa.array([bytes([number]) * 32 for number in numbers], pa.binary(32)),
+        "bytes": pa.array([100 + number for number in numbers], pa.int64()),
+        "width": pa.array([640] * count, pa.int32()),
+        "height": pa.array([480] * count, pa.int32()),
+        "embedding": pa.FixedSizeListArray.from_arrays(pa.array(embedding), _WIDTH),
+        "stage": pa.array(["decode" if x else None for x in bad], pa.string()),
+        "error": pa.array(["corrupt_image" if x else None for x in bad], pa.string()),
+        "message": pa.array(["bad data" if x else None for x in bad], pa.string()),
+        "kept:label": pa.array([number * 10 for number in numbers], pa.int64()),
+    }
+    place = Place("/in/a.tar", "a-1-2", part, row, bool(ends), ends == "shard")
+    return Block(place, pa.RecordBatch.from_pydict(rows))
+
+
+def _shard() -> list[Block]:
+    """Twenty-two rows in parts of eight."""
+    return [
+        _block(0, 4, part=0),
+        _block(4, 4, part=0, ends="part"),
+        _block(8, 4, part=8),
+        _block(12, 4, part=8, ends="part"),
+        _block(16, 4, part=16),
+        _block(20, 2, part=16, ends="shard"),
+    ]
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def _write(folder: Path, blocks: list[Block]) -> list[PartTotals]:
+    totals, _ = run_on(WriteParts(Sink(str(folder), "id")), blocks)
+    return sorted(totals, key=lambda part: part.first_row)
+
+
+class _Shuffled(beam.PTransform):
+    """The blocks in bundles of two, as a runner may deal them."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self._folder = str(folder)
+
+    def expand(self, blocks: beam.pvalue.PCollection[Block]) -> beam.pvalue.PCollection:
+        return blocks | beam.Reshuffle() | WriteParts(Sink(self._folder, "id"))
+
+
+def test_the_files_of_an_output_are_named_by_shard_and_first_row(
+    tmp_path: Path,
+) -> None:
+    _write(tmp_path, _shard())
+    assert list(_files(tmp_path)) == [
+        "embeddings/a-1-2-0000000000.parquet",
+        "embeddings/a-1-2-0000000008.parquet",
+        "embeddings/a-1-2-0000000016-last.parquet",
+        "errors/a-1-2-0000000000.parquet",
+        "errors/a-1-2-0000000008.parquet",
+        "errors/a-1-2-0000000016-last.parquet",
+    ]
+
+
+def test_the_two_tables_hold_each_row_once(tmp_path: Path) -> None:
+    _write(tmp_path, _shard())
+    good = pq.read_table(tmp_path / "embeddings").sort_by("row")
+    bad = pq.read_table(tmp_path / "errors").sort_by("row")
+    assert bad["row"].to_pylist() == [4, 9, 14, 19]
+    assert sorted(good["row"].to_pylist() + bad["row"].to_pylist()) == list(range(22))
+    assert good["label"].to_pylist() == [row * 10 for row in good["row"].to_pylist()]
+    assert [vector[0] for vector in good["embedding"].to_pylist()] == good[
+        "row"
+    ].to_pylist()
+    assert good["key"][0].as_py() == "0", "a row without a key has its number"
+    assert bad.slice(0, 1).to_pylist() == [
+        {
+            "shard": "/in/a.tar",
+            "row": 4,
+            "key": "k4",
+            "stage": "decode",
+            "error": "corrupt_image",
+            "message": "bad data",
+            "bytes": 104,
+        }
+    ]
+
+
+def test_the_columns_are_those_of_the_contract(tmp_path: Path) -> None:
+    _write(tmp_path, _shard())
+    schema = pq.read_schema(tmp_path / "embeddings/a-1-2-0000000000.parquet")
+    assert [(field.name, str(field.type), field.nullable) for field in schema] == [
+        ("shard", "string", False),
+        ("row", "int64", False),
+        ("key", "string", False),
+        ("sha256", "fixed_size_binary[32]", False),
+        ("width", "int32", False),
+        ("height", "int32", False),
+        ("embedding", "fixed_size_list<element: float>[8]", False),
+        ("label", "int64", True),
+    ]
+
+
+def test_vectors_are_split_into_byte_streams_and_packed(tmp_path: Path) -> None:
+    _write(tmp_path, _shard())
+    metadata = pq.read_metadata(tmp_path / "embeddings/a-1-2-0000000000.parquet")
+    columns = [metadata.row_group(0).column(i) for i in range(metadata.num_columns)]
+    [vector] = [column for column in columns if column.path_in_schema[:4] == "embe"]
+    assert "BYTE_STREAM_SPLIT" in vector.encodings
+    assert not any("DICTIONARY" in name for name in vector.encodings)
+    assert {column.compression for column in columns} == {"ZSTD"}
+
+
+def test_each_file_says_what_it_holds(tmp_path: Path) -> None:
+    _write(tmp_path, _shard())
+    path = tmp_path / "embeddings/a-1-2-0000000016-last.parquet"
+    assert json.loads(pq.read_metadata(path).metadata[b"bitbeam"]) == {
+        "identity": "id",
+        "stem": "a-1-2-0000000016-last",
+        "shard": "/in/a.tar",
+        "first_row": 16,
+        "end_row": 22,
+        "last": True,
+        "good": 5,
+        "errors": [["corrupt_image", 1]],
+    }
+
+
+def test_totals_are_read_back_from_the_files(tmp_path: Path) -> None:
+    totals = _write(tmp_path, _shard())
+    stems = [part.stem for part in totals]
+    again, _ = run_on(ReadTotals(Sink(str(tmp_path), "id")), stems)
+    assert again == totals
+    assert read_totals(str(tmp_path), stems[0]).good == 7
+
+
+def test_a_shuffle_before_changes_no_file(tmp_path: Path) -> None:
+    _write(tmp_path / "fused", _shard())
+    blocks = _shard()[::-1]
+    totals, result = run_on(_Shuffled(tmp_path / "shuffled"), blocks)
+    assert _files(tmp_path / "shuffled") == _files(tmp_path / "fused")
+    assert len(totals) == 3
+    assert counters(result)["parts_written"] == 3
+
+
+@pytest.mark.parametrize("order", [1, -1], ids=["in order", "backwards"])
+def test_blocks_delivered_twice_change_no_file(tmp_path: Path, order: int) -> None:
+    once = _write(tmp_path / "once", _shard())
+    twice = _write(tmp_path / "twice", [*_shard(), *_shard()][::order])
+    assert _files(tmp_path / "twice") == _files(tmp_path / "once")
+    assert twice == once
+
+
+def test_blocks_of_one_part_in_two_bundles_are_gathered(tmp_path: Path) -> None:
+    # Each worker has a bundle of its own: half of each part's blocks.
+    from apache_beam.options.pipeline_options import PipelineOptions
+    from apache_beam.runners.portability.fn_api_runner import fn_runner
+
+    _write(tmp_path / "fused", _shard())
+    options = PipelineOptions(
+        direct_num_workers=2, direct_running_mode="multi_threading"
+    )
+    pipeline = beam.Pipeline(runner=fn_runner.FnApiRunner(), options=options)
+    blocks = pipeline | beam.Create(_shard(), reshuffle=True)
+    _ = blocks | _Shuffled(tmp_path / "dealt")
+    result = pipeline.run()
+    assert _files(tmp_path / "dealt") == _files(tmp_path / "fused")
+    assert counters(result)["parts_gathered"] >= 1
+
+
+def test_a_part_that_lacks_a_block_fails_the_job(tmp_path: Path) -> None:
+    blocks = _shard()
+    del blocks[2]
+    with pytest.raises(IncompletePartError, match="a-1-2-0000000008"):
+        _write(tmp_path, blocks)
+
+
+def test_an_empty_shard_is_a_part_without_rows(tmp_path: Path) -> None:
+    [totals] = _write(tmp_path, [_block(0, 0, part=0, ends="shard")])
+    assert (totals.good, totals.bad, totals.last) == (0, 0, True)
+    assert list(_files(tmp_path)) == ["embeddings/a-1-2-0000000000-last.parquet"]
+
+
+def test_errors_of_an_earlier_try_disappear(tmp_path: Path) -> None:
+    stale = tmp_path / "errors/a-1-2-0000000000.parquet"
+    stale.parent.mkdir()
+    stale.write_bytes(b"of a try that read badly")
+    _write(tmp_path, [_block(0, 4, part=0, ends="part")])
+    assert not stale.exists()
+
+
+def test_a_write_that_fails_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(source: str, target: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(storage.os, "replace", full)
+    with pytest.raises(OSError, match="No space left"):
+        storage.write_whole(str(tmp_path / "part.parquet"), b"rows")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_write_replaces_what_was_there(tmp_path: Path) -> None:
+    target = tmp_path / "part.parquet"
+    target.write_bytes(b"a longer old part")
+    storage.write_whole(str(target), b"new")
+    assert _files(tmp_path) == {"part.parquet": b"new"}
