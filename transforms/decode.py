@@ -1,0 +1,301 @@
+"""DecodeImages: blocks of encoded images to blocks of pixels, by a pool of threads."""
+
+import hashlib
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import cache
+from queue import SimpleQueue
+
+import apache_beam as beam
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from apache_beam.transforms.window import GlobalWindows
+from apache_beam.utils.windowed_value import WindowedValue
+
+from transforms import metrics
+from transforms.ahead import InOrder
+from transforms.block import FAULT_FIELDS, KEPT, Block, Fault
+from transforms.image import DecodeError, Preprocess, decode_image
+from transforms.resize import Pixels
+
+_BLOCKS_AHEAD = 2
+
+
+def pixels_column(size: int) -> str:
+    """Name of the column that holds the `size` x `size` pixels."""
+    return f"pixels_{size}"
+
+
+class DecodeImages(beam.PTransform):
+    """Decodes and resizes the images of blocks.
+
+    In: blocks with the columns `key` string, `image` large_binary, `stage`, `error`,
+    `message` string (null in a good row), and kept columns.
+
+    Out: the same blocks in the same order, `image` replaced by `sha256` (32 bytes),
+    `bytes` int64, both of the encoded image; `width`, `height` int32, as encoded after
+    EXIF orientation; and for each size `pixels_<size>`, uint8 RGB rows of
+    size * size * 3 bytes. Width, height and pixels are null in a bad row.
+
+    A row that was bad stays as it was. One that does not decode gets the stage
+    `decode`; its neighbours are not touched.
+
+    Counted: `images_decoded`, `bytes_encoded`, `bad_<error>`, and the distribution
+    `decode_usec`, processor time of a block in all threads.
+    """
+
+    def __init__(self, preprocess: Preprocess, *, threads: int | None = None) -> None:
+        """Args:
+        preprocess: How an image becomes pixels.
+        threads: Of the pool, which all bundles of a process share; by default one for
+          each core.
+
+        Raises:
+          ValueError: Fewer than one thread.
+        """
+        super().__init__()
+        if threads is not None and threads < 1:
+            raise ValueError(f"decoding needs at least one thread: {threads}")
+        self._preprocess = preprocess
+        self._threads = threads
+
+    def expand(self, blocks: beam.PCollection[Block]) -> beam.PCollection[Block]:
+        return blocks | beam.ParDo(_DecodeBlocks(self._preprocess, self._threads))
+
+
+class _DecodeBlocks(beam.DoFn):
+    """Decodes ahead of the steps that follow; see DecodeImages."""
+
+    def __init__(self, preprocess: Preprocess, threads: int | None) -> None:
+        self._preprocess = preprocess
+        self._threads = threads
+        self._ahead: InOrder[_Decoded] | None = None
+
+    def start_bundle(self) -> None:
+        self.teardown()  # of a bundle that failed
+        self._ahead = InOrder(_BLOCKS_AHEAD)
+
+    def process(self, block: Block) -> Iterator[Block]:
+        assert self._ahead is not None
+        threads = self._threads or os.cpu_count() or 1
+        future = start_decoding(block, preprocess=self._preprocess, threads=threads)
+        for decoded in self._ahead.add(future):
+            yield decoded.counted()
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        assert self._ahead is not None
+        for decoded in self._ahead.drain():
+            yield GlobalWindows.windowed_value(decoded.counted())
+
+    def teardown(self) -> None:
+        if self._ahead is not None:
+            self._ahead.cancel()
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    """A decoded block and what is to be counted for it, on the bundle's thread.
+
+    Attributes:
+      block: The result.
+      images: How many of its rows were decoded.
+      encoded: Bytes of all encoded images.
+      bad: How many rows failed here, by error.
+      usec: Processor time of all threads.
+    """
+
+    block: Block
+    images: int
+    encoded: int
+    bad: Counter[str]
+    usec: int
+
+    def counted(self) -> Block:
+        metrics.count("images_decoded", self.images)
+        metrics.count("bytes_encoded", self.encoded)
+        for error, rows in self.bad.items():
+            metrics.count(f"bad_{error}", rows)
+        metrics.observe_usec("decode_usec", self.usec)
+        return self.block
+
+
+def start_decoding(
+    block: Block, *, preprocess: Preprocess, threads: int
+) -> Future[_Decoded]:
+    """Starts to decode a block in the process's pool of that many threads.
+
+    Cancelling the future stops at the next image.
+    """
+    work = _Work(block, preprocess=preprocess)
+    runs = min(threads, block.rows.num_rows)
+    work.expect(runs)
+    pool = _pool(threads)
+    for _ in range(runs):
+        pool.submit(work.run)
+    return work.future
+
+
+class _Work:
+    """A block being decoded by several threads, each taking the next row."""
+
+    def __init__(self, block: Block, *, preprocess: Preprocess) -> None:
+        count = block.rows.num_rows
+        self.future: Future[_Decoded] = Future()
+        self._block = block
+        self._images = block.rows.column("image")
+        self._preprocess = preprocess
+        self._next = iter(range(count))
+        self._lock = threading.Lock()
+        self._running = 0
+        self._nanoseconds = 0
+        self._failure: BaseException | None = None
+        self._faults = _faults(block.rows)
+        self._old = frozenset(self._faults)
+        self._digests: list[bytes | None] = [None] * count
+        self._lengths: list[int | None] = [None] * count
+        self._sizes = np.zeros((count, 2), np.int32)
+        # Zeros, so that the bytes of bad rows are the same in each run.
+        self._pixels = [
+            np.zeros((count, size, size, 3), np.uint8) for size in preprocess.sizes
+        ]
+
+    def expect(self, runs: int) -> None:
+        """Says how many calls of `run` will come; with none the block is done."""
+        self._running = runs
+        if not runs:
+            self._settle()
+
+    def run(self) -> None:
+        """Decodes rows until there is none; the last call to end gives the result."""
+        began = time.thread_time_ns()
+        try:
+            for row in self._next:
+                if self.future.cancelled() or self._failure is not None:
+                    break
+                self._decode(row)
+        except BaseException as failure:  # handed to who waits, and raised there
+            self._failure = failure
+        with self._lock:
+            self._nanoseconds += time.thread_time_ns() - began
+            self._running -= 1
+            last = not self._running
+        if last:
+            self._settle()
+
+    def _settle(self) -> None:
+        if not self.future.set_running_or_notify_cancel():
+            return
+        try:
+            if self._failure is not None:
+                raise self._failure
+            self.future.set_result(self._decoded())
+        except BaseException as failure:  # likewise
+            self.future.set_exception(failure)
+
+    def _decode(self, row: int) -> None:
+        data: bytes | None = self._images[row].as_py()
+        if data is not None:
+            self._digests[row] = hashlib.sha256(data).digest()
+            self._lengths[row] = len(data)
+        if row in self._old:
+            return
+        out = [pixels[row] for pixels in self._pixels]
+        try:
+            self._sizes[row] = decode_image(
+                data or b"", preprocess=self._preprocess, out=out
+            )
+        except DecodeError as bad:
+            self._faults[row] = Fault("decode", bad.error, bad.message)
+            for square in out:
+                square[...] = 0
+
+    def _decoded(self) -> _Decoded:
+        new = [self._faults[row] for row in self._faults.keys() - self._old]
+        return _Decoded(
+            block=Block(self._block.place, self._rows()),
+            images=self._block.rows.num_rows - len(self._faults),
+            encoded=sum(filter(None, self._lengths)),
+            bad=Counter(fault.error for fault in new),
+            usec=self._nanoseconds // 1000,
+        )
+
+    def _rows(self) -> pa.RecordBatch:
+        rows = self._block.rows
+        bad = np.zeros(rows.num_rows, np.bool_)
+        bad[list(self._faults)] = True
+        columns = {
+            "key": rows.column("key"),
+            "sha256": pa.array(self._digests, pa.binary(32)),
+            "bytes": pa.array(self._lengths, pa.int64()),
+            "width": pa.array(self._sizes[:, 0], mask=bad),
+            "height": pa.array(self._sizes[:, 1], mask=bad),
+        }
+        for size, pixels in zip(self._preprocess.sizes, self._pixels, strict=True):
+            columns[pixels_column(size)] = _fixed_size_binary(pixels, null=bad)
+        faults = [self._faults.get(row) for row in range(rows.num_rows)]
+        for field in FAULT_FIELDS:
+            texts = [fault and getattr(fault, field.name) for fault in faults]
+            columns[field.name] = pa.array(texts, field.type)
+        kept = [name for name in rows.schema.names if name.startswith(KEPT)]
+        columns.update((name, rows.column(name)) for name in kept)
+        return pa.RecordBatch.from_pydict(columns)
+
+
+def _faults(rows: pa.RecordBatch) -> dict[int, Fault]:
+    """The rows that are bad already."""
+    columns = [rows.column(field.name).to_pylist() for field in FAULT_FIELDS]
+    return {
+        row: Fault(*fault)
+        for row, fault in enumerate(zip(*columns, strict=True))
+        if fault[0] is not None
+    }
+
+
+def _fixed_size_binary(
+    pixels: Pixels, *, null: npt.NDArray[np.bool_]
+) -> pa.FixedSizeBinaryArray:
+    """`[rows, ...]` as an Arrow array of one value a row, without a copy."""
+    width = int(np.prod(pixels.shape[1:]))
+    valid = np.packbits(~null, bitorder="little")
+    return pa.FixedSizeBinaryArray.from_buffers(
+        pa.binary(width), len(pixels), [pa.py_buffer(valid), pa.py_buffer(pixels)]
+    )
+
+
+class _Pool:
+    """Daemon threads that work off one queue.
+
+    A ThreadPoolExecutor's threads finish what is queued before the process may exit;
+    after ^C that would be hundreds of images.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self._jobs: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        for number in range(threads):
+            threading.Thread(
+                target=self._work, name=f"decode-{number}", daemon=True
+            ).start()
+
+    def submit(self, job: Callable[[], None]) -> None:
+        """Queues a job, which must not raise."""
+        self._jobs.put(job)
+
+    def _work(self) -> None:
+        while True:
+            self._jobs.get()()
+
+
+@cache
+def _pool(threads: int) -> _Pool:
+    """One for each process and number of threads."""
+    return _Pool(threads)
+
+
+# A forked process has the cache, but not the threads.
+os.register_at_fork(after_in_child=_pool.cache_clear)
