@@ -16,6 +16,7 @@ from .architecture import Shape, canonical_name
 from .spec import ModelError
 
 _CHUNK = 1 << 22
+_DAMAGE = (EOFError, OSError, zipfile.BadZipFile, zlib.error)
 _MAX_INFLATION = 8
 """Weights hardly compress. A file that claims to hold more than this many times its
 own size is a bomb, not a checkpoint."""
@@ -129,8 +130,10 @@ class Checkpoint:
             with self._zip.open(info) as stream:
                 shape, fortran, dtype = _npy_header(stream)
                 header_size = stream.tell()
-        except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
+        except ValueError as error:
             raise self._error(name, f"has no readable header ({error})") from None
+        except _DAMAGE as error:
+            raise self._error(name, f"is cut short or damaged ({error})") from None
         if dtype.hasobject:
             raise self._error(name, "is a pickled array, which is never loaded")
         if dtype != np.dtype("<f4"):
@@ -147,7 +150,7 @@ class Checkpoint:
             with self._zip.open(entry.member) as stream:
                 _npy_header(stream)
                 _fill(stream, flat.view(np.uint8).data)
-        except (EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
+        except _DAMAGE as error:
             raise self._error(name, f"is cut short or damaged ({error})") from None
         if not np.isfinite(flat).all():
             raise self._error(name, "has values that are not finite")

@@ -4,7 +4,9 @@ Same function as google-research/big_transfer, bit_tf2/models.py and bit_jax/mod
 with kernels that are standardized already. Importing it imports TensorFlow.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+
+import numpy as np
 
 from .architecture import (
     GROUPS,
@@ -14,6 +16,7 @@ from .architecture import (
     Architecture,
     Unit,
 )
+from .kernels import is_standardized, standardize
 from .runtime import tf
 
 EPSILON = 1e-5
@@ -33,6 +36,26 @@ class Network:
         """Takes tensors by canonical name, kernels standardized."""
         self.architecture = architecture
         self._tensors = tensors
+
+    @classmethod
+    def load(
+        cls, architecture: Architecture, *, tensors: Iterable[tuple[str, np.ndarray]]
+    ) -> "Network":
+        """Standardizes raw kernels, and moves each tensor on before the next is read.
+
+        They become variables: constants of a graph would be held again by its
+        optimizer, and a graph may not exceed 2 GiB.
+
+        Args:
+          architecture: What the tensors are.
+          tensors: By canonical name, float32; overwritten.
+        """
+        variables = {}
+        for name, tensor in tensors:
+            if is_standardized(name):
+                standardize(tensor)
+            variables[name] = tf.Variable(tensor, trainable=False)
+        return cls(architecture, tensors=variables)
 
     def features(self, images: tf.Tensor) -> tf.Tensor:
         """Computes the pooled features.

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from .architecture import Architecture
-from .kernels import is_standardized, standardize
 from .network import Network
 from .runtime import tf
 from .spec import ModelInfo, ModelSpec
@@ -58,8 +57,7 @@ class Predictor:
         self.batch_size = spec.batch_size
         if info.meaningless:
             _log.warning("%s: random weights, its output is meaningless", info.name)
-        variables = _variables(tensors)
-        self._network = Network(architecture, tensors=variables)
+        self._network = Network.load(architecture, tensors=tensors)
         self._top_k = min(spec.top_k, info.classes)
         side = info.image_size
         self._shape = (side, side, 3)
@@ -108,17 +106,3 @@ class Predictor:
         if self.info.activation == "sigmoid":
             return tf.math.sigmoid(best)
         return tf.exp(best - tf.reduce_logsumexp(logits, axis=1, keepdims=True))
-
-
-def _variables(tensors: Iterable[tuple[str, np.ndarray]]) -> dict[str, tf.Variable]:
-    """Standardizes kernels and hands each tensor on before the next is read.
-
-    As variables: constants of a graph would be held again by its optimizer, and a
-    graph may not exceed 2 GiB.
-    """
-    variables = {}
-    for name, tensor in tensors:
-        if is_standardized(name):
-            standardize(tensor)
-        variables[name] = tf.Variable(tensor, trainable=False)
-    return variables
