@@ -104,7 +104,10 @@ def build_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     demo.add_argument(
-        "--output", default="bitbeam-demo", metavar="FOLDER", help="where all of it goes"
+        "--output",
+        default="bitbeam-demo",
+        metavar="FOLDER",
+        help="where all of it goes",
     )
     commands.add_parser("models", help="what --model accepts", allow_abbrev=False)
     return parser
@@ -142,8 +145,8 @@ def _add_input(group: _Group) -> None:
     group.add_argument(
         "--image_column",
         metavar="NAME",
-        help="Parquet column or tf.Example feature of the encoded image; the usual names"
-        " are found by themselves",
+        help="Parquet column or tf.Example feature of the encoded image; the usual"
+        " names are found by themselves",
     )
     group.add_argument(
         "--key_column",
@@ -184,13 +187,18 @@ def _add_model(group: _Group) -> None:
     group.add_argument(
         "--min_score", type=float, default=0.0, help="leave out predictions below it"
     )
-    group.add_argument("--precision", choices=opt.PRECISIONS, default="auto", help="of the model")
+    group.add_argument(
+        "--precision", choices=opt.PRECISIONS, default="auto", help="of the model"
+    )
     group.add_argument("--batch_size", type=int, default=16, help="images of a step")
 
 
 def _add_images(group: _Group) -> None:
     group.add_argument(
-        "--image_size", type=int, metavar="PIXELS", help="side; the model's if not given"
+        "--image_size",
+        type=int,
+        metavar="PIXELS",
+        help="side; the model's if not given",
     )
     group.add_argument(
         "--resize",
@@ -199,7 +207,10 @@ def _add_images(group: _Group) -> None:
         help="bilinear is tf.image.resize's, without antialias",
     )
     group.add_argument(
-        "--fit", choices=opt.FITS, default="stretch", help="how a picture becomes square"
+        "--fit",
+        choices=opt.FITS,
+        default="stretch",
+        help="how a picture becomes square",
     )
     group.add_argument(
         "--max_pixels",
@@ -221,7 +232,10 @@ def _add_output(group: _Group) -> None:
         "--rows_per_part", type=int, default=4096, help="rows of one output file"
     )
     group.add_argument(
-        "--embedding_type", choices=opt.EMBEDDING_TYPES, default="float32", help="stored"
+        "--embedding_type",
+        choices=opt.EMBEDDING_TYPES,
+        default="float32",
+        help="stored",
     )
     group.add_argument(
         "--max_error_rate",

@@ -1,16 +1,20 @@
 """A job: everything that a run has decided before its graph is built."""
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
 
 from transforms import (
+    ColumnError,
     Columns,
     Cut,
+    DamagedShardError,
     Listing,
     Models,
     Outputs,
@@ -25,11 +29,12 @@ from transforms import (
 from transforms.bit import ModelInfo, ModelSpec, describe
 
 from .errors import UsageError
-from .options import InputOptions, RunOptions
+from .options import FORMATS, InputOptions, RunOptions
 
-_RESERVED = (
-    "shard row key sha256 width height embedding predictions stage error message bytes"
-).split()
+_RESERVED = {
+    *("shard", "row", "key", "sha256", "width", "height", "embedding", "predictions"),
+    *("stage", "error", "message", "bytes"),
+}
 
 
 @dataclass(frozen=True)
@@ -189,19 +194,45 @@ def _models(options: RunOptions) -> Models:
 def _columns(inputs: InputOptions, shards: tuple[Shard, ...]) -> Columns:
     """The columns to look for, the types of the kept ones read off the shards."""
     columns = Columns(image=inputs.image_column, key=inputs.key_column)
-    wanted = dict(parse_keep(text) for text in inputs.keep_columns)
-    for name in wanted:
+    for text in inputs.keep_columns:
+        name, _ = parse_keep(text)
         if name in _RESERVED:
             raise UsageError(
-                f"--keep_columns {name!r} is a column of bitbeam's own; rename it in the"
-                " input"
+                f"--keep_columns {name!r} is a column of bitbeam's own; rename it in"
+                " the input"
             )
-    types = {name: kind for name, kind in wanted.items() if kind is not None}
-    firsts = {shard.format: shard for shard in reversed(shards)}
-    for shard in firsts.values():
-        missing = [name for name in wanted if name not in types]
-        if missing and shard.format != "files":
-            found = kept_types(shard, columns, missing)
-            types.update(zip(found.names, found.types, strict=True))
-    keep = pa.schema([(name, types.get(name, pa.string())) for name in wanted])
-    return Columns(image=columns.image, key=columns.key, keep=keep)
+    samples = list(_samples(shards, columns))
+    fields = [_kept_field(text, samples, columns) for text in inputs.keep_columns]
+    return Columns(image=columns.image, key=columns.key, keep=pa.schema(fields))
+
+
+def _samples(shards: tuple[Shard, ...], columns: Columns) -> Iterator[Shard]:
+    """A shard of each format, the first that can be read.
+
+    Raises:
+      ColumnError: It is not clear which of its columns is the image.
+    """
+    for form in FORMATS:
+        for shard in shards:
+            if shard.format == form:
+                try:
+                    kept_types(shard, columns, [])
+                except DamagedShardError:
+                    continue
+                yield shard
+                break
+
+
+def _kept_field(text: str, samples: list[Shard], columns: Columns) -> pa.Field:
+    """Name and type of a kept column, from the first format that has it.
+
+    Raises:
+      ColumnError: None has it.
+    """
+    for shard in samples[:-1]:
+        with contextlib.suppress(ColumnError):
+            return kept_types(shard, columns, [text]).field(0)
+    if samples:
+        return kept_types(samples[-1], columns, [text]).field(0)
+    name, kind = parse_keep(text)
+    return pa.field(name, kind or pa.string())

@@ -48,7 +48,9 @@ def _check_known(arguments: tuple[str, ...]) -> None:
     _, unknown = parser.parse_known_args(list(arguments))
     if unknown:
         name = unknown[0].split("=", 1)[0]
-        known = [option for action in parser._actions for option in action.option_strings]
+        known = [
+            option for action in parser._actions for option in action.option_strings
+        ]
         raise UsageError(f"unknown option {name}{_nearest(name, [*known, *_ours()])}")
 
 

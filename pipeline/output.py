@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from transforms import EMBEDDINGS, ERRORS, Shard, storage
 
-from .job import Job
 from .errors import UsageError
+from .job import Job
 
 RUN_JSON, SUMMARY_JSON = "run.json", "summary.json"
 
@@ -32,8 +32,8 @@ def prepare(job: Job, *, overwrite: bool) -> frozenset[str]:
     stems = frozenset(_stems(job.output, EMBEDDINGS))
     if found is None and stems:
         raise UsageError(
-            f"--output {job.output} holds Parquet files but no run.json, so they are of no"
-            " known run; name another folder"
+            f"--output {job.output} holds Parquet files but no run.json, so they are of"
+            " no known run; name another folder"
         )
     if found is None:
         storage.write_whole(storage.join(job.output, RUN_JSON), job.run_json())
@@ -51,8 +51,8 @@ def _check_same(found: dict[str, object], job: Job) -> None:
     ]
     if differ:
         raise UsageError(
-            f"--output {job.output} is of another job: {'; '.join(differ)}; name another"
-            " folder, or --overwrite it"
+            f"--output {job.output} is of another job: {'; '.join(differ)}; name"
+            " another folder, or --overwrite it"
         )
 
 

@@ -49,7 +49,6 @@ def run(options: RunOptions) -> int:
 def _quieten() -> None:
     """Leaves the screen to the progress line, unless somebody has asked for more."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
 def _say(text: str) -> None:

@@ -27,9 +27,13 @@ from transforms.resize import Pixels
 _BLOCKS_AHEAD = 2
 
 
+PIXELS = "pixels_"
+"""Prefix of the columns of pixels."""
+
+
 def pixels_column(size: int) -> str:
     """Name of the column that holds the `size` x `size` pixels."""
-    return f"pixels_{size}"
+    return f"{PIXELS}{size}"
 
 
 class DecodeImages(beam.PTransform):
@@ -46,8 +50,8 @@ class DecodeImages(beam.PTransform):
     A row that was bad stays as it was. One that does not decode gets the stage
     `decode`; its neighbours are not touched.
 
-    Counted: `images_decoded`, `bytes_encoded`, `bad_<error>`, and the distribution
-    `decode_usec`, processor time of a block in all threads.
+    Counted: `images_decoded`, `bytes_encoded`, `bad` and `bad_<error>`, and the
+    distribution `decode_usec`, processor time of a block in all threads.
     """
 
     def __init__(self, preprocess: Preprocess, *, threads: int | None = None) -> None:
@@ -120,6 +124,7 @@ class _Decoded:
         metrics.count("images_decoded", self.images)
         metrics.count("bytes_encoded", self.encoded)
         for error, rows in self.bad.items():
+            metrics.count("bad", rows)
             metrics.count(f"bad_{error}", rows)
         metrics.observe_usec("decode_usec", self.usec)
         return self.block

@@ -16,7 +16,7 @@ from . import bit, metrics
 from .ahead import InOrder
 from .bit import ClassNames, ModelSpec
 from .block import Block
-from .decode import pixels_column
+from .decode import PIXELS, pixels_column
 from .read import count_faults
 
 if TYPE_CHECKING:  # these two import TensorFlow
@@ -138,7 +138,7 @@ def _predicted(result: _Result, *, outputs: Outputs, class_names: ClassNames) ->
     columns = {
         name: column
         for name, column in zip(rows.schema.names, rows.columns, strict=True)
-        if not name.startswith(pixels_column(""))
+        if not name.startswith(PIXELS)
     }
     at = list(columns).index("stage")
     made = {"embedding": _scatter_embeddings(embeddings, good, rows.num_rows)}

@@ -1,0 +1,51 @@
+"""bitbeam's steps for Apache Beam: usable by name in any pipeline."""
+
+from . import storage
+from .block import Block, Fault, Place
+from .decode import DecodeImages
+from .formats import (
+    ColumnError,
+    Columns,
+    DamagedShardError,
+    Record,
+    kept_types,
+    parse_keep,
+)
+from .image import Preprocess
+from .listing import Listing, list_shards
+from .part import EMBEDDINGS, ERRORS, PartTotals
+from .predict import Models, Outputs, PredictImages
+from .read import Cut, ReadImages
+from .shard import File, Shard
+from .write import ReadTotals, Sink, SumTotals, WriteParts
+
+__all__ = [
+    "EMBEDDINGS",
+    "ERRORS",
+    "Block",
+    "ColumnError",
+    "Columns",
+    "Cut",
+    "DamagedShardError",
+    "DecodeImages",
+    "Fault",
+    "File",
+    "Listing",
+    "Models",
+    "Outputs",
+    "PartTotals",
+    "Place",
+    "PredictImages",
+    "Preprocess",
+    "ReadImages",
+    "ReadTotals",
+    "Record",
+    "Shard",
+    "Sink",
+    "SumTotals",
+    "WriteParts",
+    "kept_types",
+    "list_shards",
+    "parse_keep",
+    "storage",
+]
