@@ -1,14 +1,17 @@
 """Writers of shards in every format, independent of the readers."""
 
-import gzip
 import io
-import struct
 import tarfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from transforms import storage
+from transforms.formats import Columns, DamagedShardError, Record, read_records
+from transforms.shard import File, Shard
 
 Sample = tuple[str, Mapping[str, bytes]]
 """A key, and the content of its members by extension."""
@@ -97,15 +100,33 @@ def write_files(folder: Path, images: Mapping[str, bytes]) -> Path:
     return folder
 
 
-def frames(data: bytes) -> list[int]:
-    """Where each record of an uncompressed TFRecord file ends."""
-    ends, at = [], 0
-    while at < len(data):
-        at += 12 + struct.unpack_from("<Q", data, at)[0] + 4
-        ends.append(at)
-    return ends
+def shard_of(path: Path, form: str) -> Shard:
+    """A shard of one file."""
+    return Shard(str(path), form, (File(str(path), path.stat().st_size, 1.0),))
 
 
-def gunzip(path: Path) -> bytes:
-    """The content of a gzip file."""
-    return gzip.decompress(path.read_bytes())
+def drain(
+    source: Shard | bytes, form: str = "", *, columns: Columns | None = None
+) -> tuple[list[Record], DamagedShardError | None]:
+    """All records of a shard, and the damage that ends it.
+
+    Args:
+      source: The shard, or the content of its file.
+      form: The format of a content.
+      columns: What to read.
+    """
+    opener = storage.open_input
+    if isinstance(source, bytes):
+        data = source
+        source = Shard("memory", form, (File("memory", len(data), 1.0),))
+
+        def opener(uri: str) -> BinaryIO:
+            return io.BytesIO(data)
+
+    records: list[Record] = []
+    try:
+        for record in read_records(source, columns or Columns(), open_input=opener):
+            records += [record]
+    except DamagedShardError as damage:
+        return records, damage
+    return records, None

@@ -44,15 +44,7 @@ def to_records(features: Features, *, columns: Columns) -> Iterator[Record]:
     """A row for each image of the example, or one with a fault."""
     key = _key(features, name=columns.key)
     images = _images(features, name=columns.image)
-    fault, kept = None, {}
-    try:
-        kept = {
-            wanted.name: _kept(features[wanted.name], kind=wanted.type)
-            for wanted in columns.keep
-            if wanted.name in features
-        }
-    except ValueError as error:
-        fault = Fault("read", "column_mismatch", f"{columns.keep.names}: {error}")
+    kept, fault = _all_kept(features, keep=columns.keep)
     for image in images:
         yield Record(key, image, kept, fault)
     if not images:
@@ -111,6 +103,21 @@ def _key(features: Features, *, name: str | None) -> str | None:
             if values and values[0] != b"":
                 return str(fit(values[0], pa.string()))
     return None
+
+
+def _all_kept(
+    features: Features, *, keep: pa.Schema
+) -> tuple[dict[str, object], Fault | None]:
+    kept: dict[str, object] = {}
+    fault = None
+    for wanted in keep:
+        if wanted.name in features:
+            try:
+                kept[wanted.name] = _kept(features[wanted.name], kind=wanted.type)
+            except ValueError as error:
+                message = f"{wanted.name!r}: {error}"
+                fault = Fault("read", "column_mismatch", message)
+    return kept, fault
 
 
 def _kept(feature: Any, *, kind: pa.DataType) -> object:
