@@ -49,6 +49,9 @@ _TURNS = {
 _TURNS_TO_LEFT = (2, 3, 6, 7)
 _TURNS_TO_TOP = (3, 4, 7, 8)
 
+_START_OF_SCAN = b"\xff\xda"
+_MAX_SCANS = 500
+
 _BAD_METADATA = (
     ArithmeticError,
     AssertionError,
@@ -154,7 +157,9 @@ def decode_image(
         raise DecodeError("empty_image", "the image has no bytes")
     factory, form = _identify(data[:16])
     try:
-        with closing(factory(io.BytesIO(data), "")) as image:
+        file = io.BytesIO(_without_exif(data) if form == "AVIF" else data)
+        with closing(factory(file, "")) as image:
+            _check_scans(image, data)
             return _decode(image, preprocess=preprocess, out=out)
     except DecodeError:
         raise
@@ -177,6 +182,25 @@ def _identify(prefix: bytes) -> tuple[Callable[[io.BytesIO, str], ImageFile], st
     raise DecodeError(
         "not_an_image", f"starts as no image format that is read: {prefix!r}"
     )
+
+
+def _without_exif(avif: bytes) -> bytes:
+    """Hides EXIF from the AVIF decoder, which refuses the image where it is damaged.
+
+    Nothing is lost: AVIF's orientation is in boxes of its own.
+    """
+    boxes, mdat, media = avif.partition(b"mdat")
+    return boxes.replace(b"Exif", b"none") + mdat + media
+
+
+def _check_scans(image: ImageFile, data: bytes) -> None:
+    """Refuses a progressive JPEG that is made to take hours.
+
+    Each scan goes over the whole picture and may be but a few hundred bytes. Real
+    ones have ten or so.
+    """
+    if "progressive" in image.info and data.count(_START_OF_SCAN) > _MAX_SCANS:
+        raise DecodeError("corrupt_image", f"JPEG: more than {_MAX_SCANS} scans")
 
 
 def _decode(
@@ -283,11 +307,12 @@ def _orientation(image: ImageFile) -> int:
 def _explain(failure: Exception, *, form: str) -> DecodeError:
     text = " ".join(str(failure).split())[:200] or type(failure).__name__
     message = f"{form}: {text}".encode(errors="replace").decode()
-    if isinstance(
-        failure,
-        MemoryError | Image.DecompressionBombError | Image.DecompressionBombWarning,
-    ):
-        return DecodeError("too_large", message)
+    if isinstance(failure, Image.DecompressionBombError):
+        return DecodeError(
+            "too_large", f"{form}: a frame is above the limit of pixels (--max_pixels)"
+        )
+    if isinstance(failure, MemoryError):
+        return DecodeError("too_large", f"{form}: does not fit into memory")
     if isinstance(failure, NotImplementedError) or _UNSUPPORTED.search(text):
         return DecodeError("unsupported_image", message)
     if isinstance(failure, EOFError | struct.error) or _CUT.search(text):

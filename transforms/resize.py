@@ -7,6 +7,7 @@ with resizes so, hence its choice; on photographs it aliases.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -118,26 +119,24 @@ def antialias(image: Image.Image, placement: Placement) -> Pixels:
         box=placement.box,
         reducing_gap=_REDUCING_GAP,
     )
-    return _channels_last(small)
+    pixels: Pixels = np.asarray(small)
+    return pixels[..., None] if small.mode == "L" else pixels
 
 
 def bilinear(image: Image.Image, placement: Placement) -> Pixels:
     """TensorFlow's bilinear resize, rounded: `[height, width, 1 or 3]`."""
-    pixels = _channels_last(image)
     left, top, right, bottom = placement.box
     width, height = placement.size
     y = _taps(top, bottom, count=height, length=image.height)
     x = _taps(left, right, count=width, length=image.width)
-    rows = [
-        _lerp(
-            pixels[row[:, None], x.lower],
-            pixels[row[:, None], x.upper],
-            x.weight[:, None],
-        )
-        for row in (y.lower, y.upper)
-    ]
-    mixed = _lerp(rows[0], rows[1], y.weight[:, None, None])
-    return (mixed + np.float32(0.5)).astype(np.uint8)
+    words = _words(image)
+    columns = np.concatenate([x.lower, x.upper])
+    upper = _gather(words, rows=y.upper, columns=columns)
+    lower = _gather(words, rows=y.lower, columns=columns)
+    both = _lerp(lower, upper, y.weight[:, None, None])
+    mixed = _lerp(both[:, :width], both[:, width:], x.weight[:, None])
+    mixed += np.float32(0.5)
+    return mixed.astype(np.uint8)[..., :3]
 
 
 @dataclass(frozen=True)
@@ -164,18 +163,35 @@ def _taps(start: float, stop: float, *, count: int, length: int) -> _Taps:
     )
 
 
+def _words(image: Image.Image) -> npt.NDArray[np.unsignedinteger[Any]]:
+    """`[height, width]`, a pixel a word: gathering words is three times as fast as
+    gathering triples of bytes."""
+    if image.mode == "L":
+        words = np.frombuffer(image.tobytes(), np.uint8)
+    else:
+        words = np.frombuffer(image.tobytes("raw", "RGBX"), np.uint32)
+    return words.reshape(image.height, image.width)
+
+
+def _gather(
+    words: npt.NDArray[np.unsignedinteger[Any]],
+    *,
+    rows: npt.NDArray[np.intp],
+    columns: npt.NDArray[np.intp],
+) -> npt.NDArray[np.float32]:
+    """`[rows, columns, bytes of a word]`."""
+    picked = words[rows[:, None], columns]
+    channels = picked.view(np.uint8).reshape(*picked.shape, -1)
+    return channels.astype(np.float32)
+
+
 def _lerp(
-    low: npt.NDArray[np.uint8] | npt.NDArray[np.float32],
-    high: npt.NDArray[np.uint8] | npt.NDArray[np.float32],
+    low: npt.NDArray[np.float32],
+    high: npt.NDArray[np.float32],
     weight: npt.NDArray[np.float32],
 ) -> npt.NDArray[np.float32]:
-    base = low.astype(np.float32)
-    mixed: npt.NDArray[np.float32] = base + (high.astype(np.float32) - base) * weight
-    return mixed
-
-
-def _channels_last(image: Image.Image) -> Pixels:
-    pixels: Pixels = np.asarray(image)
-    if pixels.ndim == 2:
-        pixels = pixels[..., None]
-    return pixels
+    """Overwrites `high` with the mix of the two."""
+    high -= low
+    high *= weight
+    high += low
+    return high
