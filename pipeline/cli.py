@@ -6,8 +6,10 @@
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
+from types import FrameType
 from typing import NoReturn
 
 from . import errors
@@ -36,16 +38,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
       The exit code.
     """
+    # Not KeyboardInterrupt: Beam turns it into a failure of the step it fell into.
+    before = signal.signal(signal.SIGINT, _stop_at_once)
     try:
         return _dispatch(sys.argv[1:] if argv is None else list(argv))
     except errors.UsageError as error:
         print(f"bitbeam: error: {error}", file=sys.stderr)
         return errors.USAGE
-    except KeyboardInterrupt:
-        _stop_at_once()
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
-def _stop_at_once() -> NoReturn:
+def _stop_at_once(number: int, frame: FrameType | None) -> NoReturn:
     """Ends the process now; threads that decode or predict are not waited for."""
     print("\nbitbeam: interrupted; what is written is whole", file=sys.stderr)
     if "transforms.storage" in sys.modules:

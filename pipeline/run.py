@@ -29,7 +29,10 @@ def run(options: RunOptions) -> int:
 
     beam_options = launch.pipeline_options(options)
     job = plan_job(options)
-    stems = output.prepare(job, overwrite=options.output.overwrite)
+    try:
+        stems = output.prepare(job, overwrite=options.output.overwrite)
+    except OSError as error:
+        raise errors.UsageError(f"--output {job.output}: {error}") from error
     shards = output.without_done(job.shards, stems, rows_per_part=job.cut.part)
     _say(_plan_line(job, left=len(shards)))
     pipeline = launch.make_pipeline(beam_options)
@@ -39,7 +42,7 @@ def run(options: RunOptions) -> int:
         try:
             launch.wait(pipeline)
         except Exception as error:  # whatever a step raised, on whatever runner
-            if os.environ.get("BITBEAM_TRACEBACK"):
+            if _wants_traceback():
                 raise
             _say(f"failed: {_one_line(error)}")
             return errors.FAILED
@@ -49,6 +52,13 @@ def run(options: RunOptions) -> int:
 def _quieten() -> None:
     """Leaves the screen to the progress line, unless somebody has asked for more."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    if not _wants_traceback():
+        # It logs what it raises, trace and all; the last line says it once.
+        logging.getLogger("apache_beam.runners.common").setLevel(logging.CRITICAL)
+
+
+def _wants_traceback() -> bool:
+    return bool(os.environ.get("BITBEAM_TRACEBACK"))
 
 
 def _say(text: str) -> None:

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.outputs import files
 from tests.pipelines import counters, run_on
 from transforms import storage
 from transforms.block import Block, Place
@@ -53,14 +54,6 @@ def _shard() -> list[Block]:
     ]
 
 
-def _files(folder: Path) -> dict[str, bytes]:
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
-
-
 def _write(folder: Path, blocks: list[Block]) -> list[PartTotals]:
     totals, _ = run_on(WriteParts(Sink(str(folder), "id")), blocks)
     return sorted(totals, key=lambda part: part.first_row)
@@ -81,7 +74,7 @@ def test_the_files_of_an_output_are_named_by_shard_and_first_row(
     tmp_path: Path,
 ) -> None:
     _write(tmp_path, _shard())
-    assert list(_files(tmp_path)) == [
+    assert list(files(tmp_path)) == [
         "embeddings/a-1-2-0000000000.parquet",
         "embeddings/a-1-2-0000000008.parquet",
         "embeddings/a-1-2-0000000016-last.parquet",
@@ -155,7 +148,7 @@ def test_each_file_says_what_it_holds(tmp_path: Path) -> None:
     }
 
 
-def test_totals_are_read_back_from_the_files(tmp_path: Path) -> None:
+def test_totals_are_read_back_from_thefiles(tmp_path: Path) -> None:
     totals = _write(tmp_path, _shard())
     stems = [part.stem for part in totals]
     again, _ = run_on(ReadTotals(Sink(str(tmp_path), "id")), stems)
@@ -167,7 +160,7 @@ def test_a_shuffle_before_changes_no_file(tmp_path: Path) -> None:
     _write(tmp_path / "fused", _shard())
     blocks = _shard()[::-1]
     totals, result = run_on(_Shuffled(tmp_path / "shuffled"), blocks)
-    assert _files(tmp_path / "shuffled") == _files(tmp_path / "fused")
+    assert files(tmp_path / "shuffled") == files(tmp_path / "fused")
     assert len(totals) == 3
     assert counters(result)["parts_written"] == 3
 
@@ -176,7 +169,7 @@ def test_a_shuffle_before_changes_no_file(tmp_path: Path) -> None:
 def test_blocks_delivered_twice_change_no_file(tmp_path: Path, order: int) -> None:
     once = _write(tmp_path / "once", _shard())
     twice = _write(tmp_path / "twice", [*_shard(), *_shard()][::order])
-    assert _files(tmp_path / "twice") == _files(tmp_path / "once")
+    assert files(tmp_path / "twice") == files(tmp_path / "once")
     assert twice == once
 
 
@@ -193,7 +186,7 @@ def test_blocks_of_one_part_in_two_bundles_are_gathered(tmp_path: Path) -> None:
     blocks = pipeline | beam.Create(_shard(), reshuffle=True)
     _ = blocks | _Shuffled(tmp_path / "dealt")
     result = pipeline.run()
-    assert _files(tmp_path / "dealt") == _files(tmp_path / "fused")
+    assert files(tmp_path / "dealt") == files(tmp_path / "fused")
     assert counters(result)["parts_gathered"] >= 1
 
 
@@ -207,7 +200,7 @@ def test_a_part_that_lacks_a_block_fails_the_job(tmp_path: Path) -> None:
 def test_an_empty_shard_is_a_part_without_rows(tmp_path: Path) -> None:
     [totals] = _write(tmp_path, [_block(0, 0, part=0, ends="shard")])
     assert (totals.good, totals.bad, totals.last) == (0, 0, True)
-    assert list(_files(tmp_path)) == ["embeddings/a-1-2-0000000000-last.parquet"]
+    assert list(files(tmp_path)) == ["embeddings/a-1-2-0000000000-last.parquet"]
 
 
 def test_errors_of_an_earlier_try_disappear(tmp_path: Path) -> None:
@@ -234,4 +227,4 @@ def test_a_write_replaces_what_was_there(tmp_path: Path) -> None:
     target = tmp_path / "part.parquet"
     target.write_bytes(b"a longer old part")
     storage.write_whole(str(target), b"new")
-    assert _files(tmp_path) == {"part.parquet": b"new"}
+    assert files(tmp_path) == {"part.parquet": b"new"}

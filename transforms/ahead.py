@@ -79,7 +79,9 @@ class _Buffer(Generic[T]):
         with self._changed:
             self._changed.wait_for(
                 lambda: (
-                    self._closed or not self._items or self._held + weight <= self._limit
+                    self._closed
+                    or not self._items
+                    or self._held + weight <= self._limit
                 )
             )
             self._items.append(item)

@@ -150,7 +150,9 @@ class _ReadImages(beam.DoFn):
         )
         left = shard.size
         for block, microseconds in read_ahead(
-            _timed(blocks), weight=lambda item: item[0].rows.nbytes, limit=_READ_AHEAD_BYTES
+            _timed(blocks),
+            weight=lambda item: item[0].rows.nbytes,
+            limit=_READ_AHEAD_BYTES,
         ):
             metrics.observe_usec("read_usec", microseconds)
             metrics.count("images_read", block.rows.num_rows)

@@ -13,7 +13,8 @@ from apache_beam.io.filesystems import FileSystems
 
 _PARTIAL = ".partial"
 
-_lock = threading.Lock()
+# Reentrant: an interrupt may find its own thread in the middle of a write.
+_lock = threading.RLock()
 _partials: set[str] = set()
 
 
@@ -56,11 +57,12 @@ def write_whole(uri: str, data: bytes | memoryview) -> None:
 def _replace_local(path: str, data: bytes | memoryview) -> None:
     folder, name = os.path.split(path)
     partial = os.path.join(folder, f".{name}.{uuid.uuid4().hex}{_PARTIAL}")
+    os.makedirs(folder, exist_ok=True)
     with _lock:
+        sink = open(partial, "xb")
         _partials.add(partial)
     try:
-        os.makedirs(folder, exist_ok=True)
-        with open(partial, "xb") as sink:
+        with sink:
             sink.write(data)
             sink.flush()
             # Without it a power cut may leave the new name on an empty file.
