@@ -88,8 +88,8 @@ def group_files(files: Iterable[File], *, group_size: int = 4096) -> Iterator[Sh
 
     A group begins where a file's own name says so (its hash, one in group_size / 2),
     and one that grew too long is cut at the smallest hash in it. A file that is added
-    or removed changes the group that it falls in and, but for one in hundreds, no
-    other.
+    or removed changes the group that it falls in and no other, but where it is itself
+    the first of a group.
 
     Args:
       files: In the order of their URIs, each once.
@@ -156,8 +156,7 @@ def _list_local(
     path: str, *, match: Match
 ) -> tuple[Iterable[FileMetadata], str | None]:
     if os.path.isdir(path):
-        folder = path.rstrip("/")
-        return list(match(_literal(folder) + "/**")), folder
+        return _below(path.rstrip("/"), match=match)
     if os.path.exists(path):
         return _metadata(path), None
     return list(match(path)), _fixed_part(path)
@@ -169,12 +168,18 @@ def _list_remote(
     folder = uri.rstrip("/")
     if uri == folder:
         # Other signs of a glob match themselves, brackets do not.
-        alone = list(match(_literal(uri))) if "[" in uri or not _is_glob(uri) else []
-        if alone:
-            return alone, None
+        if "[" in uri or not _is_glob(uri):
+            alone = [file for file in match(_loosely(uri)) if file.path == uri]
+            if alone:
+                return alone, None
         if _is_glob(uri):
             return list(match(uri)), _fixed_part(uri)
-    return list(match(_literal(folder) + "/**")), folder
+    return _below(folder, match=match)
+
+
+def _below(folder: str, *, match: Match) -> tuple[Iterable[FileMetadata], str]:
+    matched = match(f"{_loosely(folder)}/**")
+    return [file for file in matched if file.path.startswith(f"{folder}/")], folder
 
 
 def _match_local(pattern: str) -> Iterator[FileMetadata]:
@@ -205,9 +210,9 @@ def _is_glob(text: str) -> bool:
     return re.search(r"[*?[]", text) is not None
 
 
-def _literal(text: str) -> str:
-    """The pattern that matches just this text."""
-    return re.sub(r"([*?[])", r"[\1]", text)
+def _loosely(text: str) -> str:
+    """A pattern that matches the text, and perhaps others: Beam has no quoting."""
+    return re.sub(r"[*?[]", "?", text)
 
 
 def _fixed_part(pattern: str) -> str:
