@@ -65,4 +65,4 @@ def test_a_changed_shard_keeps_the_digest_of_its_uri() -> None:
 def test_a_shard_is_named_alike_in_every_process() -> None:
     shard = Shard("/a/x.tar", "tar", (File("/a/x.tar", 10, 5.0),))
     assert pickle.loads(pickle.dumps(shard)).name == shard.name
-    assert shard.name == "x_tar-1611e92ec2f48c79-2cb789c64e"
+    assert shard.name == "x_tar-s1611e92ec2f48c79-9d4373aebd"

@@ -1,5 +1,6 @@
 """Parts are whole or absent, named alike by everybody, and hold each row once."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -136,7 +137,15 @@ def test_vectors_are_split_into_byte_streams_and_packed(tmp_path: Path) -> None:
 def test_each_file_says_what_it_holds(tmp_path: Path) -> None:
     _write(tmp_path, _shard())
     path = tmp_path / "embeddings/a-1-2-0000000016-last.parquet"
-    assert json.loads(pq.read_metadata(path).metadata[b"bitbeam"]) == {
+    description = json.loads(pq.read_metadata(path).metadata[b"bitbeam"])
+    content = path.read_bytes()
+    footer = int.from_bytes(content[-8:-4], "little")
+    data = content[: -8 - footer]
+    bad = (tmp_path / "errors" / path.name).read_bytes()
+    bad_footer = bad[-8 - int.from_bytes(bad[-8:-4], "little") : -8]
+    assert description == {
+        "data_digest": hashlib.sha256(data).hexdigest(),
+        "errors_digest": hashlib.sha256(bad_footer).hexdigest(),
         "identity": "id",
         "stem": "a-1-2-0000000016-last",
         "shard": "/in/a.tar",
@@ -148,7 +157,7 @@ def test_each_file_says_what_it_holds(tmp_path: Path) -> None:
     }
 
 
-def test_totals_are_read_back_from_thefiles(tmp_path: Path) -> None:
+def test_totals_are_read_back_from_the_files(tmp_path: Path) -> None:
     totals = _write(tmp_path, _shard())
     stems = [part.stem for part in totals]
     again, _ = run_on(ReadTotals(Sink(str(tmp_path), "id")), stems)

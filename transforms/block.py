@@ -17,6 +17,9 @@ FAULT_FIELDS = (
 )
 """Columns of every block that say what is wrong with a row; null in a good one."""
 
+VERSION = "version"
+"""Column of the blocks of plain files: each file's version when it was listed."""
+
 _PLACE = b"bitbeam.place"
 
 

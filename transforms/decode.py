@@ -20,7 +20,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from transforms import metrics
 from transforms.ahead import InOrder
-from transforms.block import FAULT_FIELDS, KEPT, Block, Fault
+from transforms.block import FAULT_FIELDS, Block, Fault
 from transforms.image import DecodeError, Preprocess, decode_image
 from transforms.resize import Pixels
 
@@ -40,7 +40,7 @@ class DecodeImages(beam.PTransform):
     """Decodes and resizes the images of blocks.
 
     In: blocks with the columns `key` string, `image` large_binary, `stage`, `error`,
-    `message` string (null in a good row), and kept columns.
+    `message` string (null in a good row), and others, which pass.
 
     Out: the same blocks in the same order, `image` replaced by `sha256` (32 bytes),
     `bytes` int64, both of the encoded image; `width`, `height` int32, as encoded after
@@ -247,8 +247,8 @@ class _Work:
         for field in FAULT_FIELDS:
             texts = [fault and getattr(fault, field.name) for fault in faults]
             columns[field.name] = pa.array(texts, field.type)
-        kept = [name for name in rows.schema.names if name.startswith(KEPT)]
-        columns.update((name, rows.column(name)) for name in kept)
+        others = [name for name in rows.schema.names if name not in (*columns, "image")]
+        columns.update((name, rows.column(name)) for name in others)
         return pa.RecordBatch.from_pydict(columns)
 
 

@@ -1,29 +1,20 @@
-"""Parts: the files of the output, as Arrow tables and Parquet bytes."""
+"""Parts: the files of the output, what they hold, and how they are written."""
 
-import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from . import storage
-from .block import KEPT, Block, Place
+from . import parquet, storage
+from .block import KEPT, VERSION, Block, Place
 
 EMBEDDINGS, ERRORS = "embeddings", "errors"
 """Folders of the two tables."""
 
-METADATA_KEY = b"bitbeam"
-"""Key of a part's own description in its file's metadata."""
-
-_ROW_GROUP_BYTES = 32 << 20
-_DICTIONARIES = (
-    "shard",
-    "stage",
-    "error",
-    "predictions.list.element.wnid",
-    "predictions.list.element.label",
-)
+_HIDDEN = ("stage", "error", "message", "bytes", VERSION)
+"""Columns of a block that the embeddings table does not show."""
 
 ERRORS_SCHEMA = pa.schema(
     [
@@ -44,7 +35,7 @@ class IncompletePartError(Exception):
 
 @dataclass(frozen=True)
 class PartTotals:
-    """What a part holds.
+    """What a part holds, as its files' metadata says too.
 
     Attributes:
       stem: The part's file name without its suffix; unique in an output.
@@ -54,6 +45,8 @@ class PartTotals:
       last: The shard's last part.
       good: Rows of its embeddings file.
       errors: Rows of its errors file by error, sorted.
+      digest: Of the embeddings file's footer, which holds the digests of all else:
+        whatever changes in one of the two files, this changes or no longer fits.
     """
 
     stem: str
@@ -63,6 +56,7 @@ class PartTotals:
     last: bool
     good: int
     errors: tuple[tuple[str, int], ...]
+    digest: str = ""
 
     @property
     def bad(self) -> int:
@@ -77,6 +71,11 @@ def part_stem(place: Place, *, last: bool) -> str:
     shards are done.
     """
     return f"{place.name}-{place.part:010d}" + ("-last" if last else "")
+
+
+def part_uri(output: str, table: str, stem: str) -> str:
+    """Where a part's file of one of the two tables lies."""
+    return storage.join(output, table, f"{stem}.parquet")
 
 
 def is_complete(blocks: Sequence[Block]) -> bool:
@@ -108,20 +107,20 @@ def _numbered(block: Block, *, good: bool) -> pa.RecordBatch:
     """A block's good or bad rows, with their shard, row and key."""
     rows, place = block.rows, block.place
     numbers = pa.array(range(place.row, block.end), pa.int64())
-    names = {
+    columns = {
         "shard": pa.repeat(pa.scalar(place.shard), len(numbers)),
         "row": numbers,
         "key": rows["key"].fill_null(numbers.cast(pa.string())),
     }
-    hidden = ("stage", "error", "message", "bytes") if good else ()
-    for field, column in zip(rows.schema, rows.columns, strict=True):
-        if field.name not in (*names, *hidden):
-            names[field.name.removeprefix(KEPT)] = column
+    hidden = {*columns, *(_HIDDEN if good else ())}
+    for name, column in zip(rows.schema.names, rows.columns, strict=True):
+        if name not in hidden:
+            columns[name.removeprefix(KEPT)] = column
     fields = [
         pa.field(name, column.type, nullable=not good or _is_kept(name, rows))
-        for name, column in names.items()
+        for name, column in columns.items()
     ]
-    batch = pa.RecordBatch.from_arrays(list(names.values()), schema=pa.schema(fields))
+    batch = pa.RecordBatch.from_arrays(list(columns.values()), schema=pa.schema(fields))
     error = rows["error"]
     return batch.filter(error.is_null() if good else error.is_valid())
 
@@ -129,44 +128,6 @@ def _numbered(block: Block, *, good: bool) -> pa.RecordBatch:
 def _is_kept(name: str, rows: pa.RecordBatch) -> bool:
     """Whether a column comes from the input; only such a one may be null."""
     return KEPT + name in rows.schema.names
-
-
-def to_parquet(table: pa.Table, *, description: dict[str, object]) -> memoryview:
-    """A table as the bytes of a Parquet file.
-
-    Vectors are split into byte streams, which zstd then packs best, and neither
-    dictionaries nor statistics are made of them. The same table gives the same
-    bytes.
-    """
-    names = _leaf_names(table.schema)
-    split = [name for name in names if name.startswith("embedding.")]
-    text = json.dumps(description, sort_keys=True)
-    sink = pa.BufferOutputStream()
-    pq.write_table(
-        table.replace_schema_metadata({METADATA_KEY: text}),
-        sink,
-        compression="zstd",
-        use_dictionary=[name for name in names if name in _DICTIONARIES],
-        column_encoding={name: "BYTE_STREAM_SPLIT" for name in split},
-        write_statistics=[name for name in names if name not in split],
-        row_group_size=_row_group_rows(table),
-    )
-    return memoryview(sink.getvalue())
-
-
-def _leaf_names(schema: pa.Schema) -> list[str]:
-    """Dotted paths of the Parquet columns of a schema."""
-    parquet = pa.BufferOutputStream()
-    with pq.ParquetWriter(parquet, schema) as writer:
-        writer.write_table(schema.empty_table())
-    described = pq.read_metadata(pa.BufferReader(parquet.getvalue())).schema
-    return [described.column(i).path for i in range(len(described))]
-
-
-def _row_group_rows(table: pa.Table) -> int:
-    if not table.num_rows:
-        return 1
-    return max(1, _ROW_GROUP_BYTES * table.num_rows // max(1, table.nbytes))
 
 
 def write_part(blocks: Sequence[Block], *, output: str, identity: str) -> PartTotals:
@@ -182,50 +143,80 @@ def write_part(blocks: Sequence[Block], *, output: str, identity: str) -> PartTo
 
     Returns:
       What the part holds.
+
+    Raises:
+      IncompletePartError: They are not all of the part's.
+      OSError: The place cannot be written.
     """
     if not is_complete(blocks):
         raise IncompletePartError(f"blocks are missing of {blocks[0].place}")
     totals = _totals(blocks)
     description = {"identity": identity, **asdict(totals)}
+    del description["digest"]
     errors = part_uri(output, ERRORS, totals.stem)
     if totals.bad:
-        content = to_parquet(errors_table(blocks), description=description)
-        storage.write_whole(errors, content)
+        bad = parquet.encode(errors_table(blocks), description=description)
+        storage.write_whole(errors, bad.content)
+        description["errors_digest"] = bad.digest
     else:
         # An earlier try may have found a row bad that is good today.
         storage.remove(errors)
-    content = to_parquet(embeddings_table(blocks), description=description)
-    storage.write_whole(part_uri(output, EMBEDDINGS, totals.stem), content)
-    return totals
-
-
-def part_uri(output: str, table: str, stem: str) -> str:
-    """Where a part's file of one of the two tables lies."""
-    return storage.join(output, table, f"{stem}.parquet")
+    table = embeddings_table(blocks)
+    good = parquet.encode(table, description=description, members=_members(blocks))
+    storage.write_whole(part_uri(output, EMBEDDINGS, totals.stem), good.content)
+    return replace(totals, digest=good.digest)
 
 
 def _totals(blocks: Sequence[Block]) -> PartTotals:
     first, last = blocks[0].place, blocks[-1].place
-    errors: dict[str, int] = {}
+    errors: Counter[str] = Counter()
     for block in blocks:
-        for error in block.rows["error"].drop_null().to_pylist():
-            errors[error] = errors.get(error, 0) + 1
-    rows = blocks[-1].end - first.part
+        errors.update(block.rows["error"].drop_null().to_pylist())
     return PartTotals(
         stem=part_stem(first, last=last.ends_shard),
         shard=first.shard,
         first_row=first.part,
         end_row=blocks[-1].end,
         last=last.ends_shard,
-        good=rows - sum(errors.values()),
+        good=blocks[-1].end - first.part - errors.total(),
         errors=tuple(sorted(errors.items())),
     )
 
 
+def _members(blocks: Sequence[Block]) -> list[tuple[str, str]]:
+    """URI and version of the files behind the rows; empty where a shard is a file."""
+    if VERSION not in blocks[0].rows.schema.names:
+        return []
+    return [
+        (uri, version)
+        for block in blocks
+        for uri, version in zip(
+            block.rows["key"].to_pylist(),
+            block.rows[VERSION].to_pylist(),
+            strict=True,
+        )
+    ]
+
+
 def read_totals(output: str, stem: str) -> PartTotals:
-    """What a part that is written holds, from its file's metadata alone."""
+    """What a part that is written holds, from its file's footer alone."""
     with storage.open_input(part_uri(output, EMBEDDINGS, stem)) as source:
-        found = json.loads(pq.read_metadata(source).metadata[METADATA_KEY])
-    del found["identity"]
-    errors = tuple((error, rows) for error, rows in found.pop("errors"))
-    return PartTotals(**found, errors=errors)
+        description, digest = parquet.read_description(source)
+    return totals_of(description, digest=digest)
+
+
+def totals_of(description: dict[str, Any], *, digest: str) -> PartTotals:
+    """The totals that a file's metadata says."""
+    errors = description["errors"]
+    names = ("stem", "shard", "first_row", "end_row", "last", "good")
+    return PartTotals(
+        **{name: description[name] for name in names},
+        errors=tuple((error, rows) for error, rows in errors),
+        digest=digest,
+    )
+
+
+def read_members(output: str, stem: str) -> dict[str, str]:
+    """Versions of the plain files that a part's rows are of, by URI."""
+    with storage.open_input(part_uri(output, EMBEDDINGS, stem)) as source:
+        return parquet.members_of(source)

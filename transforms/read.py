@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from . import metrics
 from .ahead import read_ahead
-from .block import FAULT_FIELDS, KEPT, Block, Fault, Place
+from .block import FAULT_FIELDS, KEPT, VERSION, Block, Fault, Place
 from .formats import Columns, DamagedShardError, Record, read_records
 from .shard import Shard
 
@@ -40,7 +40,8 @@ def cut_blocks(
 
     Yields:
       Blocks of the columns `key` string, `image` large_binary, the fault columns
-      and the kept ones; in order, the last marked as the shard's last.
+      and the kept ones, and of plain files `version` string; in order, the last
+      marked as the shard's last.
     """
     schema = _schema(columns)
     waiting: list[Record] = []
@@ -52,7 +53,12 @@ def cut_blocks(
             return
         ends_part = ends_shard or (first + len(waiting)) % cut.part == 0
         place = Place(shard.uri, shard.name, part, first, ends_part, ends_shard)
-        yield Block(place, _to_rows(waiting, schema=schema))
+        rows = _to_rows(waiting, schema=schema)
+        if shard.format == "files":
+            files = shard.files[first : first + len(waiting)]
+            versions = pa.array([file.version for file in files], pa.string())
+            rows = rows.append_column(VERSION, versions)
+        yield Block(place, rows)
 
     # A block goes out when the next record has come, so that the last is known.
     for record in _until_damage(records):

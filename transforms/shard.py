@@ -25,6 +25,11 @@ class File:
     size: int
     updated: float
 
+    @property
+    def version(self) -> str:
+        """Changes whenever the content does, as far as a listing tells."""
+        return f"{self.size}@{self.updated!r}"
+
 
 @dataclass(frozen=True)
 class Shard:
@@ -54,18 +59,22 @@ class Shard:
 
         `<slug>-<digest of the URI>-<digest of the files' sizes and times>`. Two
         shards of one base name differ in the first digest, two versions of one
-        shard in the second.
+        shard in the second. The first digest of a group of files begins with `g`, of
+        a shard file with `s`.
         """
-        return f"{_slug(self.uri)}-{_digest(self.uri, 16)}-{self.version}"
+        return f"{self.family}-{self.version}"
+
+    @property
+    def family(self) -> str:
+        """What the names of all versions of the shard begin with."""
+        kind = "g" if self.format == "files" else "s"
+        return f"{_slug(self.uri)}-{kind}{_digest(self.uri, 16)}"
 
     @property
     def version(self) -> str:
         """Changes whenever a file's name, size or time does."""
         return _digest(
-            "\0".join(
-                f"{file.uri}\n{file.size}\n{file.updated!r}" for file in self.files
-            ),
-            10,
+            "\0".join(f"{file.uri}\n{file.version}" for file in self.files), 10
         )
 
 
