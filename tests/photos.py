@@ -77,7 +77,7 @@ def rgb16(image: Image.Image) -> np.ndarray:
 def disc(image: Image.Image) -> Image.Image:
     """An alpha channel: opaque in the middle, transparent in the corners."""
     y, x = np.mgrid[-1 : 1 : image.height * 1j, -1 : 1 : image.width * 1j]
-    return Image.fromarray((255 * np.clip(1.5 - np.hypot(x, y), 0, 1)).astype(np.uint8))
+    return Image.fromarray((255 * np.clip(1.4 - np.hypot(x, y), 0, 1)).astype(np.uint8))
 
 
 def with_alpha(image: Image.Image, *, mode: str = "RGBA") -> Image.Image:

@@ -24,11 +24,10 @@ from transforms.block import FAULT_FIELDS, Block, Fault
 from transforms.image import DecodeError, Preprocess, decode_image
 from transforms.resize import Pixels
 
-_BLOCKS_AHEAD = 2
-
-
 PIXELS = "pixels_"
 """Prefix of the columns of pixels."""
+
+_BLOCKS_AHEAD = 2
 
 
 def pixels_column(size: int) -> str:

@@ -152,7 +152,10 @@ def decode_image(
     Raises:
       DecodeError: The bytes are not an image that can be decoded. What is in `out`
         is then undefined.
+      ValueError: The shapes of `out` are not those of the sizes.
     """
+    if [square.shape for square in out] != [(n, n, 3) for n in preprocess.sizes]:
+        raise ValueError(f"out must be [size, size, 3] for each of {preprocess.sizes}")
     if not data:
         raise DecodeError("empty_image", "the image has no bytes")
     factory, form = _identify(data[:16])

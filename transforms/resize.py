@@ -85,7 +85,7 @@ def draft_scale(
         return 1
     placements = [place(width, height, side=side, fit=fit) for side in sides]
     room = min(min(_ratios(placement)) for placement in placements)
-    return next(scale for scale in (8, 4, 2, 1) if scale * _DRAFT_GAP <= max(room, 2))
+    return next((scale for scale in (8, 4, 2) if scale * _DRAFT_GAP <= room), 1)
 
 
 def _ratios(placement: Placement) -> tuple[float, float]:
