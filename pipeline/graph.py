@@ -1,28 +1,30 @@
 """The graph, on one screen."""
 
 import json
+from typing import Any
 
 import apache_beam as beam
 
 from transforms import (
+    EMBEDDINGS,
+    ERRORS,
     DecodeImages,
     PartTotals,
     PredictImages,
     ReadImages,
     ReadTotals,
-    Shard,
-    SumTotals,
+    Summarize,
     WriteParts,
+    part_uri,
     storage,
 )
 
 from .job import Job
 from .output import SUMMARY_JSON
+from .plan import Plan
 
 
-def build(
-    pipeline: beam.Pipeline, job: Job, *, shards: list[Shard], done: list[str]
-) -> None:
+def build(pipeline: beam.Pipeline, job: Job, plan: Plan) -> None:
     """Adds a job's graph to a pipeline.
 
     Only references to shards are shuffled. From reading to writing, everything may
@@ -31,12 +33,11 @@ def build(
     Args:
       pipeline: Empty.
       job: What to do.
-      shards: Those that need work.
-      done: Stems of the parts that need none; they count in the totals.
+      plan: What is left of it.
     """
     written: beam.pvalue.PCollection[PartTotals] = (
         pipeline
-        | "ListShards" >> beam.Create(shards, reshuffle=False)
+        | "ListShards" >> beam.Create(plan.shards, reshuffle=False)
         | "SpreadShards" >> beam.Reshuffle()
         | "ReadImages" >> ReadImages(job.columns, cut=job.cut)
         | "DecodeImages" >> DecodeImages(job.preprocess, threads=job.decode_threads)
@@ -45,24 +46,30 @@ def build(
     )
     before: beam.pvalue.PCollection[PartTotals] = (
         pipeline
-        | "ListDone" >> beam.Create(done, reshuffle=False)
+        | "ListDone" >> beam.Create(plan.done, reshuffle=False)
         | "SpreadDone" >> beam.Reshuffle()
         | "ReadTotals" >> ReadTotals(job.sink)
     )
     (
         (written, before)
         | "AllParts" >> beam.Flatten()
-        | "SumTotals" >> beam.CombineGlobally(SumTotals())
-        | "WriteSummary" >> beam.ParDo(_WriteSummary(job.output))
+        | "Summarize" >> beam.CombineGlobally(Summarize())
+        | "Finish" >> beam.ParDo(_Finish(job.output, plan.stale))
     )
 
 
-class _WriteSummary(beam.DoFn):
-    """The totals in; writes summary.json. Nothing goes out."""
+class _Finish(beam.DoFn):
+    """The summary in, when all parts are whole; nothing goes out.
 
-    def __init__(self, output: str) -> None:
-        self._output = output
+    Removes the parts that others have replaced, then writes summary.json.
+    """
 
-    def process(self, totals: dict[str, object]) -> None:
-        content = (json.dumps(totals, indent=2) + "\n").encode()
+    def __init__(self, output: str, stale: tuple[str, ...]) -> None:
+        self._output, self._stale = output, stale
+
+    def process(self, summary: dict[str, Any]) -> None:
+        for table in (ERRORS, EMBEDDINGS):
+            for stem in self._stale:
+                storage.remove(part_uri(self._output, table, stem))
+        content = (json.dumps(summary, indent=1) + "\n").encode()
         storage.write_whole(storage.join(self._output, SUMMARY_JSON), content)

@@ -2,17 +2,18 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import replace
+from functools import partial
 
-from transforms import EMBEDDINGS, ERRORS, Shard, storage
+from transforms import EMBEDDINGS, ERRORS, read_members, storage
 
 from .errors import UsageError
 from .job import Job
+from .plan import Plan, make_plan
 
 RUN_JSON, SUMMARY_JSON = "run.json", "summary.json"
 
 
-def prepare(job: Job, *, overwrite: bool) -> frozenset[str]:
+def prepare(job: Job, *, overwrite: bool) -> Plan:
     """Makes the output ready for a job: its own, or empty.
 
     Writes `run.json` where there is none. With `overwrite`, removes what is there
@@ -20,17 +21,18 @@ def prepare(job: Job, *, overwrite: bool) -> frozenset[str]:
     overwritten again.
 
     Returns:
-      Stems of the parts that are there.
+      What is left to do.
 
     Raises:
       UsageError: The output is of another job, or of no job.
+      OSError: The storage fails.
     """
     found = _read_json(job.output, RUN_JSON)
     if overwrite and found is not None:
         _remove_all(job.output)
         found = None
-    stems = frozenset(_stems(job.output, EMBEDDINGS))
-    if found is None and stems:
+    good = stems(job.output, EMBEDDINGS)
+    if found is None and good:
         raise UsageError(
             f"--output {job.output} holds Parquet files but no run.json, so they are of"
             " no known run; name another folder"
@@ -39,7 +41,13 @@ def prepare(job: Job, *, overwrite: bool) -> frozenset[str]:
         storage.write_whole(storage.join(job.output, RUN_JSON), job.run_json())
     else:
         _check_same(found, job)
-    return stems
+    return make_plan(
+        job.shards,
+        good_stems=good,
+        bad_stems=stems(job.output, ERRORS),
+        rows_per_part=job.cut.part,
+        read_members=partial(read_members, job.output),
+    )
 
 
 def _check_same(found: dict[str, object], job: Job) -> None:
@@ -79,9 +87,10 @@ def _remove_all(output: str) -> None:
     storage.remove(storage.join(output, RUN_JSON))
 
 
-def _stems(output: str, table: str) -> Iterable[str]:
-    for uri in storage.list_uris(storage.join(output, table, "*.parquet")):
-        yield uri.rsplit("/", 1)[-1].removesuffix(".parquet")
+def stems(output: str, table: str) -> list[str]:
+    """File names of one of the two tables, without suffix, sorted."""
+    uris = storage.list_uris(storage.join(output, table, "*.parquet"))
+    return sorted(uri.rsplit("/", 1)[-1].removesuffix(".parquet") for uri in uris)
 
 
 def _read_json(output: str, name: str) -> dict[str, object] | None:
@@ -98,24 +107,3 @@ def _read_json(output: str, name: str) -> dict[str, object] | None:
 def read_summary(output: str) -> dict[str, object] | None:
     """The totals that the graph wrote last."""
     return _read_json(output, SUMMARY_JSON)
-
-
-def without_done(
-    shards: Iterable[Shard], stems: frozenset[str], *, rows_per_part: int
-) -> list[Shard]:
-    """The shards that still need work, each told which of its parts do not."""
-    firsts: dict[str, set[int]] = {}
-    lasts: dict[str, int] = {}
-    for stem in stems:
-        whole = stem.removesuffix("-last")
-        name, _, first = whole.rpartition("-")
-        firsts.setdefault(name, set()).add(int(first))
-        if whole != stem:
-            lasts[name] = int(first)
-    left = []
-    for shard in shards:
-        done = frozenset(firsts.get(shard.name, ()))
-        last = lasts.get(shard.name)
-        if last is None or not done.issuperset(range(0, last, rows_per_part)):
-            left.append(replace(shard, done_parts=done))
-    return left

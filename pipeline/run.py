@@ -11,6 +11,7 @@ from .progress import Watch, duration
 
 if typing.TYPE_CHECKING:
     from .job import Job
+    from .plan import Plan
 
 
 def run(options: RunOptions) -> int:
@@ -30,14 +31,13 @@ def run(options: RunOptions) -> int:
     beam_options = launch.pipeline_options(options)
     job = plan_job(options)
     try:
-        stems = output.prepare(job, overwrite=options.output.overwrite)
+        plan = output.prepare(job, overwrite=options.output.overwrite)
     except OSError as error:
         raise errors.UsageError(f"--output {job.output}: {error}") from error
-    shards = output.without_done(job.shards, stems, rows_per_part=job.cut.part)
-    _say(_plan_line(job, left=len(shards)))
+    _say(_plan_line(job, plan))
     pipeline = launch.make_pipeline(beam_options)
-    graph.build(pipeline, job, shards=shards, done=sorted(stems))
-    total = sum(shard.size for shard in shards)
+    graph.build(pipeline, job, plan)
+    total = sum(shard.size for shard in plan.shards)
     with Watch(launch.tally_reader(), total_bytes=total, stream=sys.stderr) as watch:
         try:
             launch.wait(pipeline)
@@ -65,10 +65,14 @@ def _say(text: str) -> None:
     print(f"bitbeam: {text}", file=sys.stderr, flush=True)
 
 
-def _plan_line(job: "Job", *, left: int) -> str:
-    parts = [f"{len(job.shards):,} shards"]
-    if left < len(job.shards):
-        parts.append(f"{left:,} of them with work left")
+def _plan_line(job: "Job", plan: "Plan") -> str:
+    parts = [f"{len(job.shards):,} shards in, {len(plan.shards):,} with work left"]
+    if plan.done:
+        parts.append(f"{len(plan.done):,} parts are done")
+    if plan.stale:
+        parts.append(f"{len(plan.stale):,} files of changed shards will be replaced")
+    if plan.elsewhere:
+        parts.append(f"{plan.elsewhere:,} shards of the table are not in the input")
     parts += [
         f"{info.name} ({info.architecture}, {info.image_size} px"
         + (", random weights: the results mean nothing)" if info.meaningless else ")")

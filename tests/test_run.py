@@ -164,6 +164,7 @@ def test_the_output_says_what_it_is(table: Path) -> None:
     summary = json.loads((table / "summary.json").read_text())
     # Where plain files are grouped depends on their names, so on the folder.
     groups = {shard for shard in _column(table, "shard") if "#" in shard}
+    assert len(summary.pop("manifest")) == len(outputs.parts(table))
     assert summary == {
         "shards": 5 + len(groups),
         "parts": 10 + len(groups),
@@ -238,10 +239,8 @@ def test_metrics_count_what_happened(every_format: Path, tmp_path: Path) -> None
     from pipeline import graph, output
 
     job = plan_job(_options(every_format / "a.tar", tmp_path))
-    output.prepare(job, overwrite=False)
-    result = pipelines.run(
-        lambda pipeline: graph.build(pipeline, job, shards=list(job.shards), done=[])
-    )
+    plan = output.prepare(job, overwrite=False)
+    result = pipelines.run(lambda pipeline: graph.build(pipeline, job, plan))
     assert pipelines.counters(result) == {
         "shards_read": 1,
         "images_read": 14,

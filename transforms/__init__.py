@@ -12,12 +12,12 @@ from .formats import (
     parse_keep,
 )
 from .image import Preprocess
-from .listing import Listing, list_shards
-from .part import EMBEDDINGS, ERRORS, PartTotals
+from .listing import Listing, group_files, list_shards
+from .part import EMBEDDINGS, ERRORS, PartTotals, part_uri, read_members
 from .predict import Models, Outputs, PredictImages
 from .read import Cut, ReadImages
 from .shard import File, Shard
-from .write import ReadTotals, Sink, SumTotals, WriteParts
+from .write import ReadTotals, Sink, Summarize, WriteParts
 
 __all__ = [
     "EMBEDDINGS",
@@ -42,10 +42,13 @@ __all__ = [
     "Record",
     "Shard",
     "Sink",
-    "SumTotals",
+    "Summarize",
     "WriteParts",
+    "group_files",
     "kept_types",
     "list_shards",
     "parse_keep",
+    "part_uri",
+    "read_members",
     "storage",
 ]

@@ -4,7 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import apache_beam as beam
 from apache_beam.pvalue import TaggedOutput
@@ -212,42 +212,45 @@ class ReadTotals(beam.PTransform):
         return stems | beam.Map(read)
 
 
-class SumTotals(beam.CombineFn):
-    """Adds up parts.
+class Summarize(beam.CombineFn):
+    """Adds up parts to what `summary.json` says, a dict ready for JSON.
 
-    The sum is a dict of `shards`, `parts`, `images`, `good`, `bad` and `errors`, the
-    bad images by error, ready for JSON.
+    `shards`, `parts`, `images`, `good`, `bad`; `errors`, the bad images by error; and
+    `manifest`, by stem a part's first row, end row, good rows, bad rows and digest.
     """
 
-    def create_accumulator(self) -> Counter[str]:
-        return Counter()
+    def create_accumulator(self) -> list[PartTotals]:
+        return []
 
-    def add_input(self, total: Counter[str], part: PartTotals) -> Counter[str]:
-        total["shards"] += part.last
-        total["parts"] += 1
-        total["good"] += part.good
-        for error, rows in part.errors:
-            total[f"errors.{error}"] += rows
-        return total
+    def add_input(self, parts: list[PartTotals], part: PartTotals) -> list[PartTotals]:
+        parts.append(part)
+        return parts
 
-    def merge_accumulators(self, totals: Iterable[Counter[str]]) -> Counter[str]:
-        merged: Counter[str] = Counter()
-        for total in totals:
-            merged.update(total)
-        return merged
+    def merge_accumulators(
+        self, accumulators: Iterable[list[PartTotals]]
+    ) -> list[PartTotals]:
+        return [part for parts in accumulators for part in parts]
 
-    def extract_output(self, total: Counter[str]) -> dict[str, object]:
-        errors = {
-            name.removeprefix("errors."): rows
-            for name, rows in sorted(total.items())
-            if name.startswith("errors.")
-        }
-        bad = sum(errors.values())
-        return {
-            "shards": total["shards"],
-            "parts": total["parts"],
-            "images": total["good"] + bad,
-            "good": total["good"],
-            "bad": bad,
-            "errors": errors,
-        }
+    def extract_output(self, parts: list[PartTotals]) -> dict[str, Any]:
+        return summary_of(parts)
+
+
+def summary_of(parts: Iterable[PartTotals]) -> dict[str, Any]:
+    """What `summary.json` says of parts; the same whatever their order."""
+    parts = sorted(parts, key=lambda part: part.stem)
+    errors: Counter[str] = Counter()
+    for part in parts:
+        errors.update(dict(part.errors))
+    good = sum(part.good for part in parts)
+    return {
+        "shards": sum(part.last for part in parts),
+        "parts": len(parts),
+        "images": good + errors.total(),
+        "good": good,
+        "bad": errors.total(),
+        "errors": dict(sorted(errors.items())),
+        "manifest": {
+            part.stem: [part.first_row, part.end_row, part.good, part.bad, part.digest]
+            for part in parts
+        },
+    }
