@@ -67,7 +67,7 @@ def list_shards(
         (with all below it); local, `gs://` or `s3://`. What exists under a name is
         meant by it, even if the name reads as a glob.
       form: Format of all files; None: by their names, others being ignored.
-      group_size: Image files that make one shard, at most.
+      group_size: Image files that make one shard, on average.
       match: Lists what a pattern matches.
 
     Raises:
@@ -86,25 +86,24 @@ def list_shards(
 def group_files(files: Iterable[File], *, group_size: int = 4096) -> Iterator[Shard]:
     """Groups image files into shards that stay as they are when files come and go.
 
-    A group begins where a file's own name says so (its hash, one in group_size / 2),
-    and one that grew too long is cut at the smallest hash in it. A file that is added
-    or removed changes the group that it falls in and no other, but where it is itself
-    the first of a group.
+    A group begins where a file's own name says so: its hash, one in group_size. A
+    file that is added or removed changes the group that it falls in and no other, but
+    where it is itself the first of a group. Without a whole group, the others are the
+    same: what is left of a run is grouped as it was. For that there is no largest
+    size; a long group has more parts.
 
     Args:
       files: In the order of their URIs, each once.
-      group_size: Files in a group, at most.
+      group_size: Files in a group, on average.
     """
-    run: list[File] = []
-    hashes: list[int] = []
+    group: list[File] = []
     for file in files:
-        number = _hash(file.uri)
-        if run and number < _HASHES * 2 // group_size:
-            yield from _cut(run, hashes, group_size=group_size)
-            run, hashes = [], []
-        run.append(file)
-        hashes.append(number)
-    yield from _cut(run, hashes, group_size=group_size)
+        if group and _hash(file.uri) < _HASHES // group_size:
+            yield _group(group)
+            group = []
+        group.append(file)
+    if group:
+        yield _group(group)
 
 
 def _take_in(
@@ -172,8 +171,9 @@ def _list_remote(
             alone = [file for file in match(_loosely(uri)) if file.path == uri]
             if alone:
                 return alone, None
-        if _is_glob(uri):
-            return list(match(uri)), _fixed_part(uri)
+        matched = list(match(uri)) if _is_glob(uri) else []
+        if matched:
+            return matched, _fixed_part(uri)
     return _below(folder, match=match)
 
 
@@ -233,18 +233,6 @@ def _once(files: list[File]) -> Iterator[File]:
 def _hash(uri: str) -> int:
     digest = hashlib.blake2b(os.fsencode(uri), digest_size=8).digest()
     return int.from_bytes(digest, "big")
-
-
-def _cut(run: list[File], hashes: list[int], *, group_size: int) -> Iterator[Shard]:
-    # A stack, as recursion could go as deep as the run is long.
-    waiting = [(0, len(run))]
-    while waiting:
-        begin, end = waiting.pop()
-        if end - begin > group_size:
-            middle = min(range(begin + 1, end), key=hashes.__getitem__)
-            waiting += [(middle, end), (begin, middle)]
-        elif end > begin:
-            yield _group(run[begin:end])
 
 
 def _group(files: list[File]) -> Shard:
