@@ -17,7 +17,7 @@ from .rows import to_records
 _BUFFER = 4 << 20
 """Bytes read at once of each column chunk, which is never in memory as a whole."""
 
-_BATCH_BYTES = 4 << 20
+_BATCH_BYTES = 2 << 20
 _LARGEST_BATCH = 256
 
 _DAMAGE = (pa.ArrowException, OSError, ValueError)
