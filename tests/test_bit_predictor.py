@@ -127,13 +127,13 @@ def test_a_checkpoint_is_a_model(tmp_path, predictor):
     [
         ("BiT-M-R50x1.npz", 224),
         ("BiT-M-R50x1-ILSVRC2012.npz", 384),
-        ("BiT-M-R14x4-ILSVRC2012.npz", 480),
+        ("BiT-M-R152x4-ILSVRC2012.npz", 480),
+        ("R50x1_160.npz", 160),
     ],
 )
 def test_the_image_size_is_by_name(tmp_path, name, size):
     path = str(tmp_path / name)
-    width = "x4" if "x4" in name else "x1"
-    np.savez(path, **dict(RandomWeights.parse(f"random:R14{width}").tensors()))
+    np.savez(path, **dict(RandomWeights.parse("random:R14x1").tensors()))
     assert describe(ModelSpec(path)).image_size == size
     assert describe(ModelSpec(path, image_size=99)).image_size == 99
 

@@ -5,6 +5,8 @@ TensorFlow is imported by `load`, not before.
 
 from typing import TYPE_CHECKING
 
+from .cache import Progress, Remote
+from .collection import Published, models_table
 from .labels import ClassNames, load_class_names
 from .model import describe, load
 from .spec import ModelError, ModelInfo, ModelSpec
@@ -19,9 +21,13 @@ __all__ = [
     "ModelSpec",
     "Predictions",
     "Predictor",
+    "Progress",
+    "Published",
+    "Remote",
     "describe",
     "load",
     "load_class_names",
+    "models_table",
 ]
 
 

@@ -1,92 +1,108 @@
 """From a model's name to what it is, and to a predictor."""
 
-import re
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Protocol
+import math
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from .architecture import Architecture, Shape
-from .checkpoint import Checkpoint
+from .architecture import Architecture
+from .cache import Progress, Remote
 from .labels import load_class_names, resolve_labels
-from .random_weights import PREFIX, RandomWeights
-from .spec import ModelError, ModelInfo, ModelSpec
+from .saved_model import SavedModelWeights
+from .source import RANDOM, SAVED_MODEL, Source, find_source
+from .spec import ModelInfo, ModelSpec
+from .weights import Weights, open_weights
 
 if TYPE_CHECKING:
     from .predictor import Predictor
 
-
-class Weights(Protocol):
-    """Where a network's tensors come from."""
-
-    @property
-    def digest(self) -> str:
-        """Hex; the same for the same weights only."""
-
-    @property
-    def shapes(self) -> dict[str, Shape]:
-        """Shapes of all tensors by canonical name, with no tensor read."""
-
-    def tensors(self) -> Iterator[tuple[str, np.ndarray]]:
-        """Reads the tensors one by one; each array is the caller's."""
+_PRETRAINING_SIDE = 224
 
 
-def describe(spec: ModelSpec) -> ModelInfo:
+def describe(
+    spec: ModelSpec, *, remote: Remote | None = None, progress: Progress | None = None
+) -> ModelInfo:
     """Says what a model is, from headers only: no weight is read.
+
+    A model that lies elsewhere is copied to this machine first. TensorFlow is imported
+    only for a SavedModel whose variables are not BiT's, which has to be run to be
+    known, and to download a module of TensorFlow Hub.
+
+    Args:
+      spec: What is asked.
+      remote: Reads `gs://` and `s3://`.
+      progress: Told of the copying.
 
     Raises:
       ModelError: There is no such model, or it is malformed.
     """
-    with _open(spec.name) as weights:
-        return _describe(spec, weights)
+    return _describe(spec, find_source(spec.name, remote=remote, progress=progress))
 
 
-def load(spec: ModelSpec) -> "Predictor":
-    """Loads and compiles a model; seconds to minutes.
+def load(
+    spec: ModelSpec, *, remote: Remote | None = None, progress: Progress | None = None
+) -> "Predictor":
+    """Loads, checks and compiles a model; seconds to minutes.
 
-    Raises:
-      ModelError: There is no such model, or a weight is not as it must be.
+    Args and errors are those of `describe`; also, a weight is not as it must be.
     """
-    from .predictor import Predictor
+    source = find_source(spec.name, remote=remote, progress=progress)
+    info = _describe(spec, source)
+    from .build import build
 
-    with _open(spec.name) as weights:
-        info = _describe(spec, weights)
-        architecture = Architecture.from_shapes(weights.shapes)
-        return Predictor(
-            info, architecture=architecture, spec=spec, tensors=weights.tensors()
-        )
+    return build(spec, info=info, source=source)
 
 
-def _open(name: str) -> AbstractContextManager[Weights]:
-    if name.startswith(PREFIX):
-        return nullcontext(RandomWeights.parse(name))
-    if name.endswith(".npz"):
-        return Checkpoint(name)
-    raise ModelError(
-        f"model {name!r} is unknown: give random:R50x1 or the path of an .npz file"
-    )
-
-
-def _describe(spec: ModelSpec, weights: Weights) -> ModelInfo:
-    architecture = Architecture.from_shapes(weights.shapes)
-    classes = architecture.classes
-    meaningless = spec.name.startswith(PREFIX)
-    info = ModelInfo(
-        name=spec.name,
-        source="random" if meaningless else "checkpoint",
-        architecture=architecture.name,
-        embedding_size=architecture.embedding_size,
-        classes=classes,
-        activation=_activation(spec, classes=classes),
-        image_size=spec.image_size or _image_size(spec.name, architecture),
-        labels=resolve_labels(spec.labels, classes=classes) if classes else None,
-        parameters=architecture.parameters,
-        digest=weights.digest,
-        meaningless=meaningless,
-    )
+def _describe(spec: ModelSpec, source: Source) -> ModelInfo:
+    with open_weights(source) as weights:
+        if isinstance(weights, SavedModelWeights) and weights.architecture is None:
+            info = _describe_opaque(spec, weights)
+        else:
+            info = _describe_network(spec, source, weights=weights)
+    # Now, and not after the work: a file of names may not fit.
     load_class_names(info)
     return info
+
+
+def _describe_network(
+    spec: ModelSpec, source: Source, *, weights: Weights
+) -> ModelInfo:
+    architecture = Architecture.from_shapes(weights.shapes)
+    side = source.image_size or _PRETRAINING_SIDE
+    return ModelInfo(
+        name=spec.name,
+        source=source.kind,
+        architecture=architecture.name,
+        embedding_size=architecture.embedding_size,
+        classes=architecture.classes,
+        activation=_activation(spec, classes=architecture.classes),
+        image_size=spec.image_size or side,
+        labels=_labels(spec, classes=architecture.classes),
+        parameters=architecture.parameters,
+        digest=weights.digest,
+        meaningless=source.kind == RANDOM,
+        rebuilt=True,
+    )
+
+
+def _describe_opaque(spec: ModelSpec, weights: SavedModelWeights) -> ModelInfo:
+    from .build import check_size
+    from .opaque import Opaque
+
+    model = Opaque(weights.path)
+    check_size(spec, fixed=model.image_size)
+    return ModelInfo(
+        name=spec.name,
+        source=SAVED_MODEL,
+        architecture="SavedModel",
+        embedding_size=model.embedding_size,
+        classes=model.classes,
+        activation=_activation(spec, classes=model.classes),
+        image_size=spec.image_size or model.image_size or _PRETRAINING_SIDE,
+        labels=_labels(spec, classes=model.classes),
+        parameters=sum(math.prod(shape) for shape in weights.shapes.values()),
+        digest=weights.digest,
+        meaningless=False,
+        rebuilt=False,
+    )
 
 
 def _activation(spec: ModelSpec, *, classes: int) -> str | None:
@@ -97,11 +113,5 @@ def _activation(spec: ModelSpec, *, classes: int) -> str | None:
     return spec.activation or ("softmax" if classes == 1_000 else "sigmoid")
 
 
-def _image_size(name: str, architecture: Architecture) -> int:
-    """The side that the weights were trained or tuned for.
-
-    As in google-research/robustness_metrics, models/bit.py; 224 is the pretraining's.
-    """
-    if re.search("ilsvrc2012", name.rsplit("/", 1)[-1], re.IGNORECASE):
-        return 480 if architecture.width == 4 else 384
-    return 224
+def _labels(spec: ModelSpec, *, classes: int) -> str | None:
+    return resolve_labels(spec.labels, classes=classes) if classes else None

@@ -4,7 +4,7 @@ Same function as google-research/big_transfer, bit_tf2/models.py and bit_jax/mod
 with kernels that are standardized already. Importing it imports TensorFlow.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from .architecture import (
     Unit,
 )
 from .kernels import is_standardized, standardize
-from .runtime import tf
+from .runtime import on_gpu, tf
 
 EPSILON = 1e-5
 """Added to the variance of every group, inside the square root."""
@@ -28,13 +28,16 @@ class Network:
 
     Attributes:
       architecture: What is built.
+      precision: `float32`, `bfloat16` or `float16`: of kernels and activations.
+        Statistics, sums and the head are float32 in all.
     """
 
     def __init__(
-        self, architecture: Architecture, *, tensors: Mapping[str, tf.Tensor]
+        self, architecture: Architecture, *, tensors: dict[str, tf.Variable]
     ) -> None:
-        """Takes tensors by canonical name, kernels standardized."""
+        """Takes float32 tensors by canonical name, kernels standardized."""
         self.architecture = architecture
+        self.precision = "float32"
         self._tensors = tensors
 
     @classmethod
@@ -57,6 +60,27 @@ class Network:
             variables[name] = tf.Variable(tensor, trainable=False)
         return cls(architecture, tensors=variables)
 
+    def reduce(self, precision: str) -> None:
+        """Rounds the kernels, one by one, so that they are never held twice."""
+        self.precision = precision
+        for name, tensor in self._tensors.items():
+            if is_standardized(name):
+                rounded = tf.cast(tensor, precision)
+                self._tensors[name] = tf.Variable(rounded, trainable=False)
+
+    def outputs(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor | None]:
+        """Computes features and logits.
+
+        Args:
+          images: uint8 [n, height, width, 3] RGB; height and width static.
+
+        Returns:
+          float32 [n, D], and float32 [n, classes] or None.
+        """
+        # The one place that scales: the network of the checkpoints takes [-1, 1].
+        features = self.features(tf.cast(images, tf.float32) / 127.5 - 1)
+        return features, self.logits(features) if self.architecture.classes else None
+
     def features(self, images: tf.Tensor) -> tf.Tensor:
         """Computes the pooled features.
 
@@ -66,7 +90,7 @@ class Network:
         Returns:
           float32 [n, D], none negative: a mean of ReLUs.
         """
-        x = self._root(images)
+        x = self._root(tf.cast(images, self.precision))
         for unit in self.architecture.units():
             x = self._unit(x, unit)
         x = self._norm_relu(x, "resnet")
@@ -113,26 +137,50 @@ def group_norm_relu(x: tf.Tensor, *, gamma: tf.Tensor, beta: tf.Tensor) -> tf.Te
     a group is nearly constant, as it is in pictures of one color.
 
     Args:
-      x: [n, height, width, channels].
-      gamma: [channels].
-      beta: [channels].
+      x: [n, height, width, channels], height and width static.
+      gamma: float32 [channels].
+      beta: float32 [channels].
 
     Returns:
       Of the shape and type of x.
     """
     mean = _group_mean(_spatial_mean(x))
-    deviation = tf.math.squared_difference(x, _by_channel(mean, like=x))
+    deviation = _squared_difference(x, _by_channel(mean, like=x))
     variance = _group_mean(_spatial_mean(deviation))
     scale = tf.reshape(gamma, [1, GROUPS, -1]) * tf.math.rsqrt(variance + EPSILON)
     shift = tf.reshape(beta, [1, GROUPS, -1]) - mean * scale
-    return tf.nn.relu(x * _by_channel(scale, like=x) + _by_channel(shift, like=x))
+    return _affine_relu(x, _by_channel(scale, like=x), _by_channel(shift, like=x))
+
+
+# Element by element, XLA's code is one pass over memory, in float32 within, where
+# TensorFlow's takes one for each operation. Its convolutions are slow on a CPU, so it
+# gets nothing else there.
+@tf.function(jit_compile=True)
+def _affine_relu(x: tf.Tensor, scale: tf.Tensor, shift: tf.Tensor) -> tf.Tensor:
+    return tf.cast(tf.nn.relu(tf.cast(x, tf.float32) * scale + shift), x.dtype)
+
+
+@tf.function(jit_compile=True)
+def _squared_difference(x: tf.Tensor, centre: tf.Tensor) -> tf.Tensor:
+    squares = tf.math.squared_difference(tf.cast(x, tf.float32), centre)
+    # Squares overflow float16, which ends at 65,504.
+    return squares if x.dtype == tf.float16 else tf.cast(squares, x.dtype)
 
 
 def _spatial_mean(x: tf.Tensor) -> tf.Tensor:
-    # As a pool over the whole image: oneDNN's pooling is many times faster on a CPU
-    # than TensorFlow's reduction over middle axes.
-    window = x.shape[1:3]
-    return tf.nn.avg_pool2d(x, ksize=window, strides=1, padding="VALID")
+    """Averages over space: [n, height, width, channels] to float32 [n, 1, 1, channels].
+
+    As a pool on a CPU, where oneDNN's is many times faster than TensorFlow's reduction
+    over middle axes. Its sums are float32, but its results are rounded to the type of
+    x, so that reduced types are pooled by row and the rows averaged in float32.
+    """
+    height, width = x.shape[1:3]
+    if on_gpu():
+        return tf.reduce_mean(tf.cast(x, tf.float32), axis=[1, 2], keepdims=True)
+    if x.dtype == tf.float32:
+        return tf.nn.avg_pool2d(x, ksize=[height, width], strides=1, padding="VALID")
+    rows = tf.nn.avg_pool2d(x, ksize=[1, width], strides=1, padding="VALID")
+    return tf.reduce_mean(tf.cast(rows, tf.float32), axis=1, keepdims=True)
 
 
 def _group_mean(x: tf.Tensor) -> tf.Tensor:

@@ -3,18 +3,14 @@
 Importing it imports TensorFlow.
 """
 
-import logging
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 
-from .architecture import Architecture
-from .network import Network
-from .runtime import tf
+from .runtime import on_gpu, tf
 from .spec import ModelInfo, ModelSpec
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -22,7 +18,7 @@ class Predictions:
     """What a model says of n images.
 
     Attributes:
-      embeddings: float32 [n, D], none negative.
+      embeddings: float32 [n, D]; of BiT none is negative.
       class_ids: int32 [n, k], best first; None without a head.
       scores: float32 [n, k] in [0, 1], falling; None without a head.
     """
@@ -32,37 +28,44 @@ class Predictions:
     scores: np.ndarray | None
 
 
+class Model(Protocol):
+    """What a predictor compiles: our own network, or a SavedModel as it is."""
+
+    def outputs(self, images: tf.Tensor) -> tuple[tf.Tensor | None, tf.Tensor | None]:
+        """Computes float32 features and logits of uint8 [n, height, width, 3]."""
+
+
 class Predictor:
     """One compiled step over a batch of fixed shape; safe to call from many threads.
 
     Attributes:
       info: What the model is.
       batch_size: The most images of one call.
+      checks: What was measured of it at load, JSON-able: `saved_model` for how it
+        compares with the SavedModel that it comes from, `precision` for how a reduced
+        precision compares with float32.
     """
 
     def __init__(
         self,
         info: ModelInfo,
         *,
-        architecture: Architecture,
         spec: ModelSpec,
-        tensors: Iterable[tuple[str, np.ndarray]],
+        model: Model,
+        checks: Mapping[str, Any],
     ) -> None:
-        """Moves raw tensors to the device one by one, and compiles.
-
-        Raises:
-          ModelError: What `tensors` raises.
-        """
+        """Compiles a model."""
         self.info = info
         self.batch_size = spec.batch_size
-        if info.meaningless:
-            _log.warning("%s: random weights, its output is meaningless", info.name)
-        self._network = Network.load(architecture, tensors=tensors)
+        self.checks = dict(checks)
+        self._model = model
         self._top_k = min(spec.top_k, info.classes)
-        side = info.image_size
-        self._shape = (side, side, 3)
+        self._shape = (info.image_size, info.image_size, 3)
         signature = tf.TensorSpec([self.batch_size, *self._shape], tf.uint8)
-        self._step = tf.function(self._predict).get_concrete_function(signature)
+        # On a GPU XLA fuses what surrounds the convolutions; on a CPU its convolutions
+        # are the slower ones.
+        step = tf.function(self._predict, jit_compile=on_gpu() and info.rebuilt)
+        self._step = step.get_concrete_function(signature)
 
     def __call__(self, images: np.ndarray) -> Predictions:
         """Embeds and classifies images.
@@ -93,11 +96,11 @@ class Predictor:
             raise ValueError(f"{len(images)} images, at most {self.batch_size} at once")
 
     def _predict(self, images: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        # The one place that scales: the network of the checkpoints takes [-1, 1].
-        features = self._network.features(tf.cast(images, tf.float32) / 127.5 - 1)
-        if not self.info.classes:
+        features, logits = self._model.outputs(images)
+        if features is None:
+            features = tf.zeros([self.batch_size, 0])
+        if logits is None:
             return (features,)
-        logits = self._network.logits(features)
         # Chosen by logit: scores near 1 round to ties.
         best, class_ids = tf.math.top_k(logits, self._top_k)
         return features, class_ids, self._scores(best, logits)

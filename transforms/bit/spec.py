@@ -15,8 +15,9 @@ class ModelSpec:
     """A model as the user asks for it.
 
     Attributes:
-      name: The `--model` option: `random:R50x1[:classes[:seed]]`, or the path of an
-        official `.npz` checkpoint.
+      name: The `--model` option: a module of the collection, by handle or URL; an
+        official checkpoint, by name or by the path of its `.npz`; a SavedModel folder
+        or archive; `random:R50x1[:classes[:seed]]`.
       image_size: Side of the square images in pixels; None: the model's own.
       batch_size: Images of one step; the only batch that is compiled.
       precision: One of PRECISIONS.
@@ -25,6 +26,8 @@ class ModelSpec:
       top_k: Predictions an image keeps, if the model has a head.
       labels: `imagenet21k`, `ilsvrc2012` or the path of a text file with a class a
         line; None: by the number of classes.
+      min_cosine: Least cosine of embeddings in a reduced precision with those in
+        float32, on the probe images, for the precision to be used.
 
     Raises:
       ModelError: A value is out of its range.
@@ -37,6 +40,7 @@ class ModelSpec:
     activation: str | None = None
     top_k: int = 10
     labels: str | None = None
+    min_cosine: float = 0.99
 
     def __post_init__(self) -> None:
         if self.image_size is not None:
@@ -44,6 +48,8 @@ class ModelSpec:
         _check_positive("batch size", self.batch_size)
         _check_positive("number of predictions", self.top_k)
         _check_choice("precision", self.precision, choices=PRECISIONS)
+        if not -1 <= self.min_cosine <= 1:
+            raise ModelError(f"least cosine is {self.min_cosine}: give -1 to 1")
         if self.activation is not None:
             _check_choice("activation", self.activation, choices=ACTIVATIONS)
 
@@ -54,9 +60,10 @@ class ModelInfo:
 
     Attributes:
       name: As asked for.
-      source: `random`, `checkpoint`.
-      architecture: `R50x1` and so on.
-      embedding_size: Length of an embedding.
+      source: `random`, `checkpoint` or `saved_model`.
+      architecture: `R50x1` and so on; `SavedModel` where it is none of BiT's.
+      embedding_size: Length of an embedding; 0: a SavedModel that runs as it is and
+        gives logits only, so that it is of use for predictions alone.
       classes: Of the head; 0: it has none.
       activation: One of ACTIVATIONS; None without a head.
       image_size: Side of the square images in pixels.
@@ -64,6 +71,7 @@ class ModelInfo:
       parameters: How many numbers the weights are.
       digest: Hex; the same for the same weights only.
       meaningless: The weights are random: good for dry runs, not for results.
+      rebuilt: It runs as our own graph; False: a SavedModel that runs as it is.
     """
 
     name: str
@@ -77,6 +85,7 @@ class ModelInfo:
     parameters: int
     digest: str
     meaningless: bool
+    rebuilt: bool
 
 
 def _check_positive(what: str, value: int) -> None:
