@@ -21,6 +21,7 @@ setup(
     package_data={"transforms.bit": ["data/*"]},
     install_requires=[
         "apache-beam[gcp]==2.77.0",
+        "filelock>=3.13",
         "google-cloud-storage>=2.18.2,<4",
         "google-crc32c>=1.5",
         "numpy>=1.26,<2.5",
@@ -37,6 +38,7 @@ setup(
         "gpu": ["tensorflow[and-cuda]==2.21.*"],
         "test": [*LINT, "pytest>=8", "scikit-image>=0.24", "scikit-learn>=1.5"],
         "bench": ["psutil>=6"],
+        "peers": ["torch==2.13.0", "transformers>=5"],
     },
     entry_points={"console_scripts": ["bitbeam = pipeline.cli:main"]},
 )
