@@ -131,12 +131,15 @@ def bilinear(image: Image.Image, placement: Placement) -> Pixels:
     x = _taps(left, right, count=width, length=image.width)
     words = _words(image)
     columns = np.concatenate([x.lower, x.upper])
-    upper = _gather(words, rows=y.upper, columns=columns)
     lower = _gather(words, rows=y.lower, columns=columns)
-    both = _lerp(lower, upper, y.weight[:, None, None])
-    mixed = _lerp(both[:, :width], both[:, width:], x.weight[:, None])
+    upper = _gather(words, rows=y.upper, columns=columns)
+    both = _lerp(lower, upper, y.weight[:, None])
+    # Two dimensions: NumPy is slow where the last is a pixel's few channels.
+    left_taps, right_taps = np.hsplit(both, 2)
+    weight = np.repeat(x.weight, words.itemsize)
+    mixed = _lerp(left_taps, right_taps, weight)
     mixed += np.float32(0.5)
-    return mixed.astype(np.uint8)[..., :3]
+    return mixed.astype(np.uint8).reshape(height, width, -1)[..., :3]
 
 
 @dataclass(frozen=True)
@@ -179,10 +182,8 @@ def _gather(
     rows: npt.NDArray[np.intp],
     columns: npt.NDArray[np.intp],
 ) -> npt.NDArray[np.float32]:
-    """`[rows, columns, bytes of a word]`."""
-    picked = words[rows[:, None], columns]
-    channels = picked.view(np.uint8).reshape(*picked.shape, -1)
-    return channels.astype(np.float32)
+    """`[rows, columns * bytes of a word]`."""
+    return words[rows[:, None], columns].view(np.uint8).astype(np.float32)
 
 
 def _lerp(
