@@ -244,8 +244,9 @@ def _add_output(group: _Group) -> None:
     group.add_argument(
         "--max_error_rate",
         type=float,
-        default=1.0,
-        help="share of bad images above which the exit code is 3",
+        default=0.5,
+        help="share of bad images above which the exit code is 3; where nearly all of"
+        " 2,000 in a row are bad, the run stops at once",
     )
     group.add_argument(
         "--runner", default="DirectRunner", help="a Beam runner; the default is local"

@@ -51,6 +51,7 @@ class Job:
       outputs: What a row keeps.
       output: The output's folder.
       decode_threads: None: one a core.
+      max_error_rate: Share of bad images that is allowed.
     """
 
     listing: Listing
@@ -62,6 +63,7 @@ class Job:
     outputs: Outputs
     output: str
     decode_threads: int | None = None
+    max_error_rate: float = 1.0
 
     @property
     def shards(self) -> tuple[Shard, ...]:
@@ -71,7 +73,8 @@ class Job:
     @property
     def sink(self) -> Sink:
         """Where parts go."""
-        return Sink(self.output, identity_digest(self.identity()))
+        digest = identity_digest(self.identity())
+        return Sink(self.output, digest, self.max_error_rate)
 
     def identity(self) -> dict[str, object]:
         """What all rows of the output have in common, as `run.json` keeps it.
@@ -165,6 +168,7 @@ def plan_job(options: RunOptions) -> Job:
         outputs=Outputs(options.output.embedding_type, options.model.min_score),
         output=_absolute(options.output.folder),
         decode_threads=options.images.decode_threads,
+        max_error_rate=options.output.max_error_rate,
     )
 
 

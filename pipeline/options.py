@@ -59,7 +59,7 @@ class OutputOptions:
     rows_per_part: int = 4096
     embedding_type: str = "float32"
     overwrite: bool = False
-    max_error_rate: float = 1.0
+    max_error_rate: float = 0.5
 
 
 @dataclass(frozen=True)

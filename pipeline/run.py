@@ -45,7 +45,8 @@ def run(options: RunOptions) -> int:
             if _wants_traceback():
                 raise
             _say(f"failed: {_one_line(error)}")
-            return errors.FAILED
+            too_many = "TooManyBadError" in repr(error)
+            return errors.TOO_MANY_BAD if too_many else errors.FAILED
     return _report(output.read_summary(job.output) or {}, watch, options)
 
 

@@ -167,7 +167,7 @@ def test_the_output_says_what_it_is(table: Path) -> None:
     assert len(summary.pop("manifest")) == len(outputs.parts(table))
     assert summary == {
         "shards": 5 + len(groups),
-        "parts": 10 + len(groups),
+        "parts": len(outputs.parts(table)),
         "images": 84,
         "good": 84,
         "bad": 0,
@@ -247,7 +247,7 @@ def test_metrics_count_what_happened(every_format: Path, tmp_path: Path) -> None
         "bytes_read": (every_format / "a.tar").stat().st_size,
         "images_decoded": 14,
         "bytes_encoded": pipelines.counters(result)["bytes_encoded"],
-        "batches_predicted": 4,
+        "blocks_predicted": 4,
         "images_predicted": 14,
         "parts_written": 2,
         "images_written": 14,
@@ -325,6 +325,20 @@ def test_too_many_bad_images_end_in_code_3(
     assert _run(tmp_path / "out", folder, options=limit) == 3
     allowed = (*SMALL, "--max_error_rate", "0.5")
     assert _run(tmp_path / "out", folder, options=allowed) == 0
+
+
+def test_images_that_are_nearly_all_bad_stop_the_run_early(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"image": b"no image", "number": number} for number in range(6000)]
+    shards.write_parquet(tmp_path / "in.parquet", rows)
+    assert _run(tmp_path / "out", tmp_path / "in.parquet") == 3
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert "2,000 of 2,000 images in a row are bad" in last
+    assert "starts as no image format that is read" in last
+    read_on = (*SMALL, "--max_error_rate", "1")
+    assert _run(tmp_path / "out", tmp_path / "in.parquet", options=read_on) == 0
+    assert len(outputs.errors(tmp_path / "out")) == 6000
 
 
 def test_another_job_is_not_mixed_in(

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import apache_beam as beam
@@ -15,8 +16,9 @@ from apache_beam.utils.windowed_value import WindowedValue
 from . import bit, metrics
 from .ahead import InOrder
 from .bit import ClassNames, ModelSpec
-from .block import Block
+from .block import FAULT_FIELDS, Block, Fault
 from .decode import PIXELS, pixels_column
+from .guard import GuardedPredictor, Outcome
 from .read import count_faults
 
 if TYPE_CHECKING:  # these two import TensorFlow
@@ -34,6 +36,13 @@ PREDICTION = pa.struct(
         pa.field("label", pa.string()),
         pa.field("score", pa.float32(), nullable=False),
     ]
+)
+
+
+_NON_FINITE = Fault(
+    "predict",
+    "non_finite",
+    "the embedding has a value that is infinite or not a number",
 )
 
 
@@ -69,14 +78,18 @@ class _Result(NamedTuple):
       good: int64 [n], the indices of its rows that were predicted, ascending.
       embeddings: float32 [n, D].
       predictions: Of the model that labels.
+      faults: What a model said of a row that it fails on, by index.
       microseconds: The device's time.
+      extra_calls: Calls of the models beyond one for each batch.
     """
 
     block: Block
     good: np.ndarray
     embeddings: np.ndarray
     predictions: "Predictions"
+    faults: dict[int, str]
     microseconds: int
+    extra_calls: int
 
 
 class _Device:
@@ -87,8 +100,8 @@ class _Device:
     """
 
     def __init__(self, models: Models, load: "Loader") -> None:
-        self._embed = load(models.embed)
-        self._label = load(models.label) if models.label else None
+        self._embed = GuardedPredictor(load(models.embed))
+        self._label = GuardedPredictor(load(models.label)) if models.label else None
         self._queue = ThreadPoolExecutor(1, thread_name_prefix="device")
         self.class_names = bit.load_class_names((self._label or self._embed).info)
 
@@ -98,19 +111,39 @@ class _Device:
 
     def _predict(self, block: Block) -> _Result:
         start = time.perf_counter_ns()
-        good = np.flatnonzero(
-            block.rows["error"].is_null().to_numpy(zero_copy_only=False)
+        bad = block.rows["error"].is_valid().to_numpy(zero_copy_only=False)
+        good = np.flatnonzero(~bad)
+        embedded = _run(self._embed, block.rows, good)
+        labelled = _run(self._label, block.rows, good) if self._label else embedded
+        both = np.intersect1d(embedded.rows, labelled.rows)
+        faults = {**embedded.faults, **labelled.faults}
+        calls = embedded.extra_calls
+        if labelled is not embedded:
+            calls += labelled.extra_calls
+        return _Result(
+            block=block,
+            good=good[both],
+            embeddings=embedded.predictions.embeddings[np.isin(embedded.rows, both)],
+            predictions=_select(labelled.predictions, np.isin(labelled.rows, both)),
+            faults={int(good[row]): text for row, text in faults.items()},
+            microseconds=(time.perf_counter_ns() - start) // 1000,
+            extra_calls=calls,
         )
-        predictions = _run(self._embed, block.rows, good)
-        embeddings = predictions.embeddings
-        if self._label:
-            predictions = _run(self._label, block.rows, good)
-        microseconds = (time.perf_counter_ns() - start) // 1000
-        return _Result(block, good, embeddings, predictions, microseconds)
 
 
-def _run(model: "Predictor", rows: pa.RecordBatch, good: np.ndarray) -> "Predictions":
+def _run(model: GuardedPredictor, rows: pa.RecordBatch, good: np.ndarray) -> Outcome:
     return model(pixels(rows, size=model.info.image_size)[good])
+
+
+def _select(predictions: "Predictions", rows: np.ndarray) -> "Predictions":
+    if predictions.scores is None or predictions.class_ids is None:
+        return replace(predictions, embeddings=predictions.embeddings[rows])
+    return replace(
+        predictions,
+        embeddings=predictions.embeddings[rows],
+        class_ids=predictions.class_ids[rows],
+        scores=predictions.scores[rows],
+    )
 
 
 def pixels(rows: pa.RecordBatch, *, size: int) -> np.ndarray:
@@ -130,17 +163,17 @@ def pixels(rows: pa.RecordBatch, *, size: int) -> np.ndarray:
 def _predicted(result: _Result, *, outputs: Outputs, class_names: ClassNames) -> Block:
     """A block with embeddings and predictions in place of pixels.
 
-    Rows whose embedding is not finite are bad in it.
+    Rows on which the model fails, or whose embedding is not finite, are bad in it.
     """
     rows, good = result.block.rows, result.good
-    embeddings = result.embeddings.astype(outputs.embedding_type)
-    finite = np.isfinite(embeddings).all(axis=1)
+    # A float16 may overflow: what is stored must be finite.
+    with np.errstate(over="ignore"):
+        embeddings = result.embeddings.astype(outputs.embedding_type)
     columns = {
         name: column
         for name, column in zip(rows.schema.names, rows.columns, strict=True)
         if not name.startswith(PIXELS)
     }
-    at = list(columns).index("stage")
     made = {"embedding": _scatter_embeddings(embeddings, good, rows.num_rows)}
     if result.predictions.scores is not None:
         made["predictions"] = _scatter_predictions(
@@ -150,10 +183,16 @@ def _predicted(result: _Result, *, outputs: Outputs, class_names: ClassNames) ->
             min_score=outputs.min_score,
             class_names=class_names,
         )
+    at = list(columns).index("stage")
     names = [*list(columns)[:at], *made, *list(columns)[at:]]
+    faults = {
+        row: Fault("predict", "model_failed", text)
+        for row, text in result.faults.items()
+    }
+    for row in good[~np.isfinite(embeddings).all(axis=1)]:
+        faults[int(row)] = _NON_FINITE
     columns.update(made)
-    if not finite.all():
-        columns.update(_with_fault(columns, good[~finite]))
+    columns.update(_with_faults(columns, faults))
     made_rows = pa.RecordBatch.from_arrays([columns[name] for name in names], names)
     return Block(result.block.place, made_rows)
 
@@ -189,19 +228,16 @@ def _scatter_predictions(
     return pa.ListArray.from_arrays(pa.array(offsets), structs)
 
 
-def _with_fault(columns: dict[str, pa.Array], bad: np.ndarray) -> dict[str, pa.Array]:
-    """The fault columns with rows marked whose embedding is not finite."""
-    fault = {
-        "stage": "predict",
-        "error": "non_finite",
-        "message": "the embedding has a value that is infinite or not a number",
-    }
+def _with_faults(
+    columns: dict[str, pa.Array], faults: dict[int, Fault]
+) -> dict[str, pa.Array]:
+    """The fault columns with these rows marked."""
     marked = {}
-    for name, text in fault.items():
-        values = columns[name].to_pylist()
-        for row in bad:
-            values[row] = text
-        marked[name] = pa.array(values, pa.string())
+    for field in FAULT_FIELDS if faults else ():
+        values = columns[field.name].to_pylist()
+        for row, fault in faults.items():
+            values[row] = getattr(fault, field.name)
+        marked[field.name] = pa.array(values, field.type)
     return marked
 
 
@@ -234,9 +270,11 @@ class PredictImages(beam.PTransform):
 class _PredictImages(beam.DoFn):
     """Block of pixels in, block of embeddings and predictions out, in order.
 
-    Metrics: images_predicted, batches_predicted, predict_usec (the device's time for
-      a block), bad and bad_non_finite.
-    Bad records: pass; a row whose embedding is not finite becomes one.
+    Metrics: images_predicted, blocks_predicted, predict_usec (the device's time for
+      a block), extra_model_calls, bad and bad_<error>.
+    Bad records: pass. A row whose embedding is not finite becomes `non_finite`; one on
+      which the model fails, `model_failed`. Only a device that runs nothing at all
+      fails the job, with DeviceError.
     """
 
     def __init__(
@@ -269,7 +307,9 @@ class _PredictImages(beam.DoFn):
             result, outputs=self._outputs, class_names=self._device.class_names
         )
         metrics.observe_usec("predict_usec", result.microseconds)
-        metrics.count("batches_predicted")
+        metrics.count("blocks_predicted")
         metrics.count("images_predicted", len(result.good))
+        if result.extra_calls:
+            metrics.count("extra_model_calls", result.extra_calls)
         count_faults(block.rows, stage="predict")
         return block

@@ -24,6 +24,7 @@ from .part import (
     read_totals,
     write_part,
 )
+from .streak import BadStreak
 
 _PARTS_IN_FLIGHT = 1
 """Whole parts that may wait for their write: each holds all of its rows."""
@@ -35,10 +36,13 @@ class Sink(NamedTuple):
     Attributes:
       output: The output's folder.
       identity: Digest of what all of its rows have in common, kept in each file.
+      max_error_rate: A process gives up when of 2,000 images in a row more than this,
+        and more than 95 %, are bad.
     """
 
     output: str
     identity: str
+    max_error_rate: float = 1.0
 
 
 class WriteParts(beam.PTransform):
@@ -91,7 +95,8 @@ class _WriteParts(beam.DoFn):
 
     At the end of a bundle: tagged `incomplete`, the blocks of parts that lack some.
     Metrics: parts_written, images_written, write_usec.
-    Bad records: none; what storage raises is raised.
+    Bad records: go to `errors/`; too many in a row are a TooManyBadError. What the
+      storage raises is raised.
     """
 
     def __init__(self, sink: Sink) -> None:
@@ -99,6 +104,7 @@ class _WriteParts(beam.DoFn):
 
     def setup(self) -> None:
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="write")
+        self._streak = BadStreak(self._sink.max_error_rate)
 
     def start_bundle(self) -> None:
         self._parts: dict[str, dict[int, Block]] = {}
@@ -111,6 +117,7 @@ class _WriteParts(beam.DoFn):
         part = _part_key(block)
         if part in self._begun:
             return
+        self._streak.add(block)
         blocks = self._parts.setdefault(part, {})
         blocks[block.place.row] = block
         in_order = _in_order(blocks.values())
