@@ -1,15 +1,15 @@
 """A predictor that loses no row to another row's fault, nor to a lack of memory."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .bit import ModelInfo
+from .bit import ModelInfo, Predictions
 
-if TYPE_CHECKING:  # these two import TensorFlow
-    from .bit import Predictions, Predictor
+if TYPE_CHECKING:  # it imports TensorFlow
+    from .bit import Predictor
 
 
 class DeviceError(Exception):
@@ -28,7 +28,7 @@ class Outcome:
     """
 
     rows: np.ndarray
-    predictions: "Predictions"
+    predictions: Predictions
     faults: dict[int, str]
     extra_calls: int
 
@@ -105,8 +105,8 @@ class GuardedPredictor:
             ) from error
 
     def _join(
-        self, done: Sequence[tuple[np.ndarray, "Predictions"]], images: np.ndarray
-    ) -> "tuple[np.ndarray, Predictions]":
+        self, done: Sequence[tuple[np.ndarray, Predictions]], images: np.ndarray
+    ) -> tuple[np.ndarray, Predictions]:
         if not done:
             return np.arange(0), self._model(images[:0])
         if len(done) == 1:
@@ -115,12 +115,16 @@ class GuardedPredictor:
         return rows, _concatenate([predictions for _, predictions in done])
 
 
-def _concatenate(predictions: "Sequence[Predictions]") -> "Predictions":
-    joined = {}
-    for field in fields(predictions[0]):
-        arrays = [getattr(some, field.name) for some in predictions]
-        joined[field.name] = None if arrays[0] is None else np.concatenate(arrays)
-    return replace(predictions[0], **joined)
+def _concatenate(predictions: Sequence[Predictions]) -> Predictions:
+    def join(name: str) -> np.ndarray:
+        return np.concatenate([getattr(some, name) for some in predictions])
+
+    headless = predictions[0].scores is None
+    return Predictions(
+        join("embeddings"),
+        None if headless else join("class_ids"),
+        None if headless else join("scores"),
+    )
 
 
 def _is_out_of_memory(error: Exception) -> bool:

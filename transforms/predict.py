@@ -15,14 +15,14 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from . import bit, metrics
 from .ahead import InOrder
-from .bit import ClassNames, ModelSpec
+from .bit import ClassNames, ModelSpec, Predictions
 from .block import FAULT_FIELDS, Block, Fault
 from .decode import PIXELS, pixels_column
 from .guard import GuardedPredictor, Outcome
 from .read import count_faults
 
-if TYPE_CHECKING:  # these two import TensorFlow
-    from .bit import Predictions, Predictor
+if TYPE_CHECKING:  # it imports TensorFlow
+    from .bit import Predictor
 
     Loader = Callable[[ModelSpec], Predictor]
 
@@ -86,7 +86,7 @@ class _Result(NamedTuple):
     block: Block
     good: np.ndarray
     embeddings: np.ndarray
-    predictions: "Predictions"
+    predictions: Predictions
     faults: dict[int, str]
     microseconds: int
     extra_calls: int
@@ -135,7 +135,7 @@ def _run(model: GuardedPredictor, rows: pa.RecordBatch, good: np.ndarray) -> Out
     return model(pixels(rows, size=model.info.image_size)[good])
 
 
-def _select(predictions: "Predictions", rows: np.ndarray) -> "Predictions":
+def _select(predictions: Predictions, rows: np.ndarray) -> Predictions:
     if predictions.scores is None or predictions.class_ids is None:
         return replace(predictions, embeddings=predictions.embeddings[rows])
     return replace(
@@ -207,7 +207,7 @@ def _scatter_embeddings(
 
 
 def _scatter_predictions(
-    predictions: "Predictions",
+    predictions: Predictions,
     good: np.ndarray,
     count: int,
     *,

@@ -9,10 +9,11 @@ from .cache import Progress, Remote
 from .collection import Published, models_table
 from .labels import ClassNames, load_class_names
 from .model import describe, load
+from .predictions import Predictions
 from .spec import ModelError, ModelInfo, ModelSpec
 
 if TYPE_CHECKING:
-    from .predictor import Predictions, Predictor
+    from .predictor import Predictor
 
 __all__ = [
     "ClassNames",
@@ -32,9 +33,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    # These two live beside TensorFlow, which takes seconds to import.
-    if name in ("Predictions", "Predictor"):
-        from . import predictor
+    # It lives beside TensorFlow, which takes seconds to import.
+    if name == "Predictor":
+        from .predictor import Predictor
 
-        return getattr(predictor, name)
+        return Predictor
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -4,28 +4,14 @@ Importing it imports TensorFlow.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
 
+from .predictions import Predictions
 from .runtime import on_gpu, tf
 from .spec import ModelInfo, ModelSpec
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """What a model says of n images.
-
-    Attributes:
-      embeddings: float32 [n, D]; of BiT none is negative.
-      class_ids: int32 [n, k], best first; None without a head.
-      scores: float32 [n, k] in [0, 1], falling; None without a head.
-    """
-
-    embeddings: np.ndarray
-    class_ids: np.ndarray | None
-    scores: np.ndarray | None
 
 
 class Model(Protocol):
@@ -58,7 +44,7 @@ class Predictor:
         self.info = info
         self.batch_size = spec.batch_size
         self.checks = dict(checks)
-        self._model = model
+        self._spec, self._model = spec, model
         self._top_k = min(spec.top_k, info.classes)
         self._shape = (info.image_size, info.image_size, 3)
         signature = tf.TensorSpec([self.batch_size, *self._shape], tf.uint8)
@@ -79,12 +65,28 @@ class Predictor:
         """
         self._check(images)
         count = len(images)
+        if not count:
+            return self._nothing()
         if count < self.batch_size:
             batch = np.zeros((self.batch_size, *self._shape), np.uint8)
             batch[:count] = images
             images = batch
         embeddings, *head = (out.numpy()[:count] for out in self._step(images))
         return Predictions(embeddings, *(head or (None, None)))
+
+    def resized(self, batch_size: int) -> "Predictor":
+        """The same model, not loaded again, compiled for another batch size."""
+        spec = replace(self._spec, batch_size=batch_size)
+        return Predictor(self.info, spec=spec, model=self._model, checks=self.checks)
+
+    def _nothing(self) -> Predictions:
+        embeddings = np.zeros((0, self.info.embedding_size), np.float32)
+        if not self.info.classes:
+            return Predictions(embeddings, None, None)
+        shape = (0, self._top_k)
+        return Predictions(
+            embeddings, np.zeros(shape, np.int32), np.zeros(shape, np.float32)
+        )
 
     def _check(self, images: np.ndarray) -> None:
         if images.dtype != np.uint8 or images.shape[1:] != self._shape:
