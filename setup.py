@@ -5,6 +5,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 CLOUD_S3 = ["boto3>=1.34"]
+EMULATORS = ["gcp-storage-emulator>=2026.7", "moto[server]>=5.1"]
 LINT = ["mypy>=1.18,<2", "ruff>=0.14"]
 
 setup(
@@ -30,13 +31,21 @@ setup(
         "pyarrow>=18,<26",
         "rich>=13",
         "setuptools<82",
+        "tenacity>=9",
         "tensorflow==2.21.*",
         "tensorflow-hub>=0.16.1,<0.17",
     ],
     extras_require={
         "aws": CLOUD_S3,
         "gpu": ["tensorflow[and-cuda]==2.21.*"],
-        "test": [*LINT, "pytest>=8", "scikit-image>=0.24", "scikit-learn>=1.5"],
+        "test": [
+            *CLOUD_S3,
+            *EMULATORS,
+            *LINT,
+            "pytest>=8",
+            "scikit-image>=0.24",
+            "scikit-learn>=1.5",
+        ],
         "bench": ["psutil>=6"],
         "peers": ["torch==2.13.0", "transformers>=5"],
     },

@@ -1,34 +1,68 @@
-"""Reads and writes of whole objects through Beam's FileSystems.
+"""Reads and writes of whole objects: local paths, `gs://` and `s3://`.
 
-`gs://` and `s3://` need nothing but credentials; a local path needs nothing.
+Every call is made again where its failure may pass, and fails in one clear line where
+it does not: FileNotFoundError, PermissionError or another OSError that names the
+object. `gs://` and `s3://` need nothing but credentials; a local path needs nothing.
 """
 
+import contextlib
+import importlib
+import logging
 import os
+import re
 import threading
-import uuid
-from typing import BinaryIO
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, BinaryIO, NamedTuple, cast
 
-from apache_beam.io.filesystem import CompressionTypes
+from apache_beam.io.filesystem import FileMetadata, FileSystem
 from apache_beam.io.filesystems import FileSystems
+from apache_beam.options.value_provider import RuntimeValueProvider
 
-_PARTIAL = ".partial"
+from . import local, retry
+from .local import abandon_writes, remove_stale_partials
+from .remote import Remote, StorageError, Store
+from .retry import DEFAULT, Retries
 
-# Reentrant: an interrupt may find its own thread in the middle of a write.
-_lock = threading.RLock()
-_partials: set[str] = set()
+__all__ = [
+    "StorageError",
+    "abandon_writes",
+    "check_access",
+    "exists",
+    "is_local",
+    "join",
+    "list_uris",
+    "match",
+    "open_input",
+    "remove",
+    "remove_all",
+    "remove_stale_partials",
+    "write_whole",
+]
+
+_AT_ONCE = 16
+"""Deletions in flight: a store answers each after tens of milliseconds."""
+
+_QUICK = Retries(tries=3, seconds=5, longest_wait=1, log_level=logging.INFO)
 
 
-def open_input(uri: str) -> BinaryIO:
+def open_input(uri: str, *, retries: Retries = DEFAULT) -> BinaryIO:
     """Opens an object for reading its bytes as they are, compressed or not.
 
-    The file is seekable, so a format that jumps (Parquet) works on it.
+    The file is seekable, so a format that jumps (Parquet) works on it. It ends where
+    the object's size says; bytes that are missing before that are an error.
     """
-    return FileSystems.open(uri, compression_type=CompressionTypes.UNCOMPRESSED)
+    if is_local(uri):
+        return local.open_file(uri, retries=retries)
+    return cast(BinaryIO, _remote(uri, retries=retries).open(uri))
 
 
 def join(folder: str, *names: str) -> str:
-    """Joins path components as the folder's file system does."""
-    return FileSystems.join(folder, *names)
+    """Joins path components."""
+    if is_local(folder):
+        return os.path.join(folder, *names)
+    return "/".join([folder.rstrip("/"), *names])
 
 
 def is_local(uri: str) -> bool:
@@ -36,7 +70,9 @@ def is_local(uri: str) -> bool:
     return "://" not in uri
 
 
-def write_whole(uri: str, data: bytes | memoryview) -> None:
+def write_whole(
+    uri: str, data: bytes | memoryview, *, retries: Retries = DEFAULT
+) -> None:
     """Writes an object that appears whole or not at all, replacing any other.
 
     On a local disk: a temporary file beside it, made durable, then renamed. On an
@@ -46,65 +82,136 @@ def write_whole(uri: str, data: bytes | memoryview) -> None:
       OSError: The disk is full, or the place cannot be written.
     """
     if is_local(uri):
-        _replace_local(uri, data)
-        return
-    with FileSystems.create(
-        uri, compression_type=CompressionTypes.UNCOMPRESSED
-    ) as sink:
-        sink.write(data)
+        write = partial(local.write_file, uri, data)
+        retry.call(write, what=f"write {uri}", retries=retries)
+    else:
+        _remote(uri, retries=retries).write(uri, data)
 
 
-def _replace_local(path: str, data: bytes | memoryview) -> None:
-    folder, name = os.path.split(path)
-    partial = os.path.join(folder, f".{name}.{uuid.uuid4().hex}{_PARTIAL}")
-    os.makedirs(folder, exist_ok=True)
-    with _lock:
-        sink = open(partial, "xb")
-        _partials.add(partial)
-    try:
-        with sink:
-            sink.write(data)
-            sink.flush()
-            # Without it a power cut may leave the new name on an empty file.
-            os.fsync(sink.fileno())
-        os.replace(partial, path)
-    finally:
-        with _lock:
-            _partials.discard(partial)
-        if os.path.exists(partial):
-            os.unlink(partial)
-
-
-def abandon_writes() -> None:
-    """Removes what unfinished local writes left; for a process about to exit at once.
-
-    No write can start after it: the lock stays taken.
-    """
-    _lock.acquire()
-    for partial in _partials:
-        if os.path.exists(partial):
-            os.unlink(partial)
-
-
-def exists(uri: str) -> bool:
+def exists(uri: str, *, retries: Retries = DEFAULT) -> bool:
     """Whether there is such an object."""
-    return FileSystems.exists(uri)
+    if is_local(uri):
+        return os.path.exists(uri)
+    return _remote(uri, retries=retries).stat(uri) is not None
 
 
-def remove(uri: str) -> None:
+def remove(uri: str, *, retries: Retries = DEFAULT) -> None:
     """Removes an object where there is one."""
-    if FileSystems.exists(uri):
-        FileSystems.delete([uri])
+    if not is_local(uri):
+        _remote(uri, retries=retries).delete(uri)
+        return
+    with contextlib.suppress(FileNotFoundError):
+        retry.call(lambda: os.unlink(uri), what=f"remove {uri}", retries=retries)
 
 
-def list_uris(pattern: str) -> list[str]:
+def match(pattern: str, *, retries: Retries = DEFAULT) -> Iterator[FileMetadata]:
+    """What a glob matches, as Beam's file systems read it, as the listing comes in.
+
+    Raises:
+      FileNotFoundError: There is no such bucket.
+    """
+    if is_local(pattern):
+        yield from retry.call(
+            lambda: FileSystems.match([pattern])[0].metadata_list,
+            what=f"list {pattern}",
+            retries=retries,
+        )
+        return
+    remote = _remote(pattern, retries=retries)
+    prefix = _fixed_part(pattern)
+    if prefix == pattern:
+        found = remote.stat(pattern)
+        objects: Iterable[Any] = [found] if found else []
+    else:
+        objects = remote.list(prefix)
+    wanted = re.compile(FileSystem.translate_pattern(pattern))
+    for each in objects:
+        if wanted.match(each.uri):
+            yield FileMetadata(each.uri, each.size, each.updated)
+
+
+def _fixed_part(pattern: str) -> str:
+    """What comes before the first sign of a glob."""
+    return re.split(r"[*?[]", pattern, maxsplit=1)[0]
+
+
+def list_uris(pattern: str, *, retries: Retries = DEFAULT) -> list[str]:
     """URIs of the objects that a glob matches."""
-    [match] = FileSystems.match([pattern])
-    return [found.path for found in match.metadata_list]
+    return [found.path for found in match(pattern, retries=retries)]
 
 
-def remove_all(pattern: str) -> None:
+def remove_all(pattern: str, *, retries: Retries = DEFAULT) -> None:
     """Removes the objects that a glob matches."""
-    uris = list_uris(pattern)
-    if uris:
-        FileSystems.delete(uris)
+    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="remove") as pool:
+        uris = list_uris(pattern, retries=retries)
+        for _ in pool.map(lambda uri: remove(uri, retries=retries), uris):
+            pass
+
+
+def check_access(uri: str, *, retries: Retries = _QUICK) -> None:
+    """Makes sure, within seconds, that an object store can be used.
+
+    Call it for each input and the output before anything else touches them.
+
+    Args:
+      uri: Of an object, a folder or a glob; a local path is not looked at.
+      retries: Few and quick, as somebody is waiting.
+
+    Raises:
+      OSError: One line: there is no client library, no credentials, no such bucket or
+        no permission, or nobody answers.
+    """
+    if is_local(uri):
+        return
+    remote = _remote(uri, retries=retries)
+    prefix = _fixed_part(uri)
+    try:
+        remote.list_page(prefix, limit=1)
+    except PermissionError:
+        # To read one object is allowed to many who may not list.
+        if prefix != uri or remote.stat(uri) is None:
+            raise
+
+
+class _Known(NamedTuple):
+    """A store, and what it was made for."""
+
+    options: object
+    emulator: str | None
+    store: Store
+
+
+_stores: dict[str, _Known] = {}
+_making = threading.Lock()
+
+_KINDS = {"gs": ("gcs", "GoogleStorage"), "s3": ("s3", "S3Storage")}
+
+
+def _remote(uri: str, *, retries: Retries) -> Remote:
+    scheme = uri.partition("://")[0]
+    # As FileSystems does, which hands them to Beam's own clients only.
+    options = FileSystems._pipeline_options or RuntimeValueProvider.runtime_options
+    emulator = os.environ.get("STORAGE_EMULATOR_HOST")
+    with _making:
+        known = _stores.get(scheme)
+        if known is None or known.options is not options or known.emulator != emulator:
+            known = _Known(options, emulator, _make_store(scheme, options))
+            _stores[scheme] = known
+    return Remote(known.store, retries=retries)
+
+
+def _make_store(scheme: str, options: Any) -> Store:
+    if scheme not in _KINDS:
+        raise StorageError(
+            f"{scheme}:// is not known: only local paths, gs:// and s3://"
+        )
+    module, name = _KINDS[scheme]
+    try:
+        # Google's client alone takes a second to import.
+        kind = getattr(importlib.import_module(f".{module}", __package__), name)
+        store: Store = kind(options or {})
+    except ImportError as error:
+        raise StorageError(
+            f"s3:// needs boto3: pip install 'bitbeam[aws]' ({error})"
+        ) from error
+    return store
