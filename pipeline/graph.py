@@ -20,7 +20,7 @@ from transforms import (
 )
 
 from .job import Job
-from .output import SUMMARY_JSON
+from .output import SUMMARY_JSON, record_checks, write_json
 from .plan import Plan
 
 
@@ -35,14 +35,17 @@ def build(pipeline: beam.Pipeline, job: Job, plan: Plan) -> None:
       job: What to do.
       plan: What is left of it.
     """
-    written: beam.pvalue.PCollection[PartTotals] = (
+    predict = PredictImages(job.models, outputs=job.outputs)
+    predicted, checks = (
         pipeline
         | "ListShards" >> beam.Create(plan.shards, reshuffle=False)
         | "SpreadShards" >> beam.Reshuffle()
         | "ReadImages" >> ReadImages(job.columns, cut=job.cut)
         | "DecodeImages" >> DecodeImages(job.preprocess, threads=job.decode_threads)
-        | "PredictImages" >> PredictImages(job.models, outputs=job.outputs)
-        | "WriteParts" >> WriteParts(job.sink)
+        | "PredictImages" >> predict.with_checks()
+    )
+    written: beam.pvalue.PCollection[PartTotals] = (
+        predicted | "WriteParts" >> WriteParts(job.sink)
     )
     before: beam.pvalue.PCollection[PartTotals] = (
         pipeline
@@ -54,22 +57,27 @@ def build(pipeline: beam.Pipeline, job: Job, plan: Plan) -> None:
         (written, before)
         | "AllParts" >> beam.Flatten()
         | "Summarize" >> beam.CombineGlobally(Summarize())
-        | "Finish" >> beam.ParDo(_Finish(job.output, plan.stale))
+        | "Finish"
+        >> beam.ParDo(
+            _Finish(job.output, plan.stale),
+            beam.pvalue.AsList(checks | "Checks" >> beam.Distinct()),
+        )
     )
 
 
 class _Finish(beam.DoFn):
     """The summary in, when all parts are whole; nothing goes out.
 
-    Removes the parts that others have replaced, then writes summary.json.
+    Removes the parts that others have replaced, adds to run.json what was measured
+    of the models, then writes summary.json.
     """
 
     def __init__(self, output: str, stale: tuple[str, ...]) -> None:
         self._output, self._stale = output, stale
 
-    def process(self, summary: dict[str, Any]) -> None:
+    def process(self, summary: dict[str, Any], checks: list[str]) -> None:
         for table in (ERRORS, EMBEDDINGS):
             for stem in self._stale:
                 storage.remove(part_uri(self._output, table, stem))
-        content = (json.dumps(summary, indent=1) + "\n").encode()
-        storage.write_whole(storage.join(self._output, SUMMARY_JSON), content)
+        record_checks(self._output, [json.loads(check) for check in checks])
+        write_json(self._output, SUMMARY_JSON, summary)

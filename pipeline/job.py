@@ -21,12 +21,13 @@ from transforms import (
     Preprocess,
     Shard,
     Sink,
+    describe_model,
     kept_types,
     list_shards,
     parse_keep,
     storage,
 )
-from transforms.bit import ModelInfo, ModelSpec, describe
+from transforms.bit import ModelInfo, ModelSpec
 
 from .errors import UsageError
 from .options import FORMATS, InputOptions, RunOptions
@@ -106,16 +107,15 @@ class Job:
             }
         return identity
 
-    def run_json(self) -> bytes:
-        """Content of `run.json`."""
+    def run_json(self) -> dict[str, object]:
+        """Content of `run.json`, as far as it is known before the models are loaded."""
         identity = self.identity()
-        content = {
+        return {
             "bitbeam": importlib.metadata.version("bitbeam"),
             "format": 1,
             "identity": identity_digest(identity),
             **identity,
         }
-        return (json.dumps(content, indent=2) + "\n").encode()
 
 
 def _model_identity(info: ModelInfo) -> dict[str, object]:
@@ -144,7 +144,7 @@ def plan_job(options: RunOptions) -> Job:
     """
     models = _models(options)
     try:
-        infos = tuple(describe(spec) for spec in models if spec)
+        infos = tuple(describe_model(spec) for spec in models if spec)
         listing = list_shards(
             options.inputs.patterns,
             form=options.inputs.form,

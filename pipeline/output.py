@@ -1,7 +1,7 @@
 """The output's own files: run.json, summary.json, and which parts are there."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 from transforms import EMBEDDINGS, ERRORS, read_members, storage
@@ -38,7 +38,7 @@ def prepare(job: Job, *, overwrite: bool) -> Plan:
             " no known run; name another folder"
         )
     if found is None:
-        storage.write_whole(storage.join(job.output, RUN_JSON), job.run_json())
+        write_json(job.output, RUN_JSON, job.run_json())
     else:
         _check_same(found, job)
     return make_plan(
@@ -51,11 +51,11 @@ def prepare(job: Job, *, overwrite: bool) -> Plan:
 
 
 def _check_same(found: dict[str, object], job: Job) -> None:
-    ours = json.loads(job.run_json())
+    ours = json.loads(json.dumps(job.run_json()))
     differ = [
         f"{name} {_short(old)} there, {_short(new)} here"
         for name, old, new in _differences(found, ours)
-        if name not in ("bitbeam", "identity")
+        if name.split(".")[0] not in ("bitbeam", "identity", "checks")
     ]
     if differ:
         raise UsageError(
@@ -102,6 +102,26 @@ def _read_json(output: str, name: str) -> dict[str, object] | None:
             return json.loads(source.read())
         except ValueError as error:
             raise UsageError(f"{uri} is not bitbeam's: {error}") from error
+
+
+def write_json(output: str, name: str, content: Mapping[str, object]) -> None:
+    """Writes one of the output's own files."""
+    text = json.dumps(content, indent=2) + "\n"
+    storage.write_whole(storage.join(output, name), text.encode())
+
+
+def record_checks(output: str, checks: Sequence[Mapping[str, object]]) -> None:
+    """Adds to `run.json` what was measured of the models, once each.
+
+    More than one where workers are of different kinds.
+    """
+    run = _read_json(output, RUN_JSON) or {}
+    known = run.get("checks", [])
+    assert isinstance(known, list)
+    new = [check for check in checks if check not in known]
+    if new:
+        ordered = sorted([*known, *new], key=json.dumps)
+        write_json(output, RUN_JSON, {**run, "checks": ordered})
 
 
 def read_summary(output: str) -> dict[str, object] | None:

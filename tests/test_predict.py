@@ -1,6 +1,7 @@
 """The model is loaded once, fed in order, and loses no row to another's fault."""
 
 from dataclasses import replace
+from typing import ClassVar
 
 import apache_beam as beam
 import numpy as np
@@ -8,11 +9,11 @@ import pyarrow as pa
 import pytest
 
 from tests.pipelines import counters, run_on
-from transforms import predict
 from transforms.bit import ModelInfo, ModelSpec, Predictions
 from transforms.block import Block, Place
+from transforms.device import Device, Models
 from transforms.guard import DeviceError, GuardedPredictor
-from transforms.predict import Models, Outputs, PredictImages
+from transforms.predict import Outputs, PredictImages
 
 _SIZE = 2
 _INFO = ModelInfo(
@@ -48,6 +49,7 @@ class _FakePredictor:
     """Embeds an image as thrice its first pixel; fails on some pixels."""
 
     info = _INFO
+    checks: ClassVar = {"precision": {"used": "float32"}}
 
     def __init__(self, batch_size: int = 4) -> None:
         self.batch_size = batch_size
@@ -222,7 +224,7 @@ def test_a_second_model_labels_what_the_first_embeds() -> None:
         return _Labels() if spec.name == "label" else _FakePredictor()
 
     models = Models(ModelSpec("embed"), ModelSpec("label"))
-    device = predict._Device(models, load)  # type: ignore[arg-type]
+    device = Device(models, load)  # type: ignore[arg-type]
     result = device.submit(_block([7, _POISON, 9])).result()
     assert result.good.tolist() == [0, 2]
     assert result.embeddings[:, 0].tolist() == [7, 9]
@@ -245,3 +247,15 @@ def test_a_process_loads_the_model_once_for_all_its_threads() -> None:
     result = pipeline.run()
     assert counters(result)["images_predicted"] == 30
     assert _loads == ["m"]
+
+
+def test_what_was_measured_at_load_comes_out_beside_the_blocks() -> None:
+    step = PredictImages(Models(ModelSpec("m")), outputs=Outputs(), load=_load)
+
+    class _ChecksOnly(beam.PTransform):
+        def expand(self, blocks: beam.pvalue.PCollection) -> beam.pvalue.PCollection:
+            _, checks = blocks | step.with_checks()
+            return checks
+
+    checks, _ = run_on(_ChecksOnly(), [_block([7])])
+    assert checks == ['{"fake": {"precision": {"used": "float32"}}}']

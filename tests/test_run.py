@@ -161,6 +161,9 @@ def test_the_output_says_what_it_is(table: Path) -> None:
         "max_pixels": 100_000_000,
     }
     assert run["columns"] == {"txt": "string"}
+    [checks] = run["checks"]
+    assert checks[MODEL]["precision"]["asked"] == "auto"
+    assert checks[MODEL]["precision"]["used"] in ("float32", "bfloat16", "float16")
     summary = json.loads((table / "summary.json").read_text())
     # Where plain files are grouped depends on their names, so on the folder.
     groups = {shard for shard in _column(table, "shard") if "#" in shard}

@@ -3,6 +3,7 @@
 from . import storage
 from .block import Block, Fault, Place
 from .decode import DecodeImages
+from .device import Models
 from .formats import (
     ColumnError,
     Columns,
@@ -13,8 +14,9 @@ from .formats import (
 )
 from .image import Preprocess
 from .listing import Listing, group_files, list_shards
+from .loading import describe_model, load_model
 from .part import EMBEDDINGS, ERRORS, PartTotals, part_uri, read_members
-from .predict import Models, Outputs, PredictImages
+from .predict import Outputs, PredictImages
 from .read import Cut, ReadImages
 from .shard import File, Shard
 from .write import ReadTotals, Sink, Summarize, WriteParts
@@ -44,9 +46,11 @@ __all__ = [
     "Sink",
     "Summarize",
     "WriteParts",
+    "describe_model",
     "group_files",
     "kept_types",
     "list_shards",
+    "load_model",
     "parse_keep",
     "part_uri",
     "read_members",

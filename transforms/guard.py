@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -48,6 +48,11 @@ class GuardedPredictor:
     def info(self) -> ModelInfo:
         """What the model is."""
         return self._model.info
+
+    @property
+    def checks(self) -> dict[str, Any]:
+        """What was measured at load."""
+        return self._model.checks
 
     def __call__(self, images: np.ndarray) -> Outcome:
         """Predicts images.

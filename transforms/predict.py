@@ -1,30 +1,28 @@
 """PredictImages: blocks of pixels to blocks of embeddings and predictions."""
 
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
+from apache_beam.pvalue import TaggedOutput
 from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.shared import Shared
 from apache_beam.utils.windowed_value import WindowedValue
 
-from . import bit, metrics
+from . import metrics
 from .ahead import InOrder
-from .bit import ClassNames, ModelSpec, Predictions
+from .bit import ClassNames, Predictions
 from .block import FAULT_FIELDS, Block, Fault
-from .decode import PIXELS, pixels_column
-from .guard import GuardedPredictor, Outcome
+from .decode import PIXELS
+from .device import Device, Models, Result
+from .loading import load_model
 from .read import count_faults
 
 if TYPE_CHECKING:  # it imports TensorFlow
-    from .bit import Predictor
-
-    Loader = Callable[[ModelSpec], Predictor]
+    from .device import Loader
 
 _BLOCKS_IN_FLIGHT = 2
 """One that the device works on and one that waits for it."""
@@ -46,18 +44,6 @@ _NON_FINITE = Fault(
 )
 
 
-class Models(NamedTuple):
-    """What predicts.
-
-    Attributes:
-      embed: Gives the embedding, and the predictions where `label` is None.
-      label: Gives the predictions.
-    """
-
-    embed: ModelSpec
-    label: ModelSpec | None = None
-
-
 class Outputs(NamedTuple):
     """What a row keeps.
 
@@ -70,97 +56,7 @@ class Outputs(NamedTuple):
     min_score: float = 0.0
 
 
-class _Result(NamedTuple):
-    """What the device made of a block.
-
-    Attributes:
-      block: As it came.
-      good: int64 [n], the indices of its rows that were predicted, ascending.
-      embeddings: float32 [n, D].
-      predictions: Of the model that labels.
-      faults: What a model said of a row that it fails on, by index.
-      microseconds: The device's time.
-      extra_calls: Calls of the models beyond one for each batch.
-    """
-
-    block: Block
-    good: np.ndarray
-    embeddings: np.ndarray
-    predictions: Predictions
-    faults: dict[int, str]
-    microseconds: int
-    extra_calls: int
-
-
-class _Device:
-    """The models of this process and the one queue that feeds them.
-
-    All threads of a process add to the queue; a single thread empties it, so that
-    the next batch always waits and two are never on the device at once.
-    """
-
-    def __init__(self, models: Models, load: "Loader") -> None:
-        self._embed = GuardedPredictor(load(models.embed))
-        self._label = GuardedPredictor(load(models.label)) if models.label else None
-        self._queue = ThreadPoolExecutor(1, thread_name_prefix="device")
-        self.class_names = bit.load_class_names((self._label or self._embed).info)
-
-    def submit(self, block: Block) -> Future[_Result]:
-        """Adds a block to the queue."""
-        return self._queue.submit(self._predict, block)
-
-    def _predict(self, block: Block) -> _Result:
-        start = time.perf_counter_ns()
-        bad = block.rows["error"].is_valid().to_numpy(zero_copy_only=False)
-        good = np.flatnonzero(~bad)
-        embedded = _run(self._embed, block.rows, good)
-        labelled = _run(self._label, block.rows, good) if self._label else embedded
-        both = np.intersect1d(embedded.rows, labelled.rows)
-        faults = {**embedded.faults, **labelled.faults}
-        calls = embedded.extra_calls
-        if labelled is not embedded:
-            calls += labelled.extra_calls
-        return _Result(
-            block=block,
-            good=good[both],
-            embeddings=embedded.predictions.embeddings[np.isin(embedded.rows, both)],
-            predictions=_select(labelled.predictions, np.isin(labelled.rows, both)),
-            faults={int(good[row]): text for row, text in faults.items()},
-            microseconds=(time.perf_counter_ns() - start) // 1000,
-            extra_calls=calls,
-        )
-
-
-def _run(model: GuardedPredictor, rows: pa.RecordBatch, good: np.ndarray) -> Outcome:
-    return model(pixels(rows, size=model.info.image_size)[good])
-
-
-def _select(predictions: Predictions, rows: np.ndarray) -> Predictions:
-    if predictions.scores is None or predictions.class_ids is None:
-        return replace(predictions, embeddings=predictions.embeddings[rows])
-    return replace(
-        predictions,
-        embeddings=predictions.embeddings[rows],
-        class_ids=predictions.class_ids[rows],
-        scores=predictions.scores[rows],
-    )
-
-
-def pixels(rows: pa.RecordBatch, *, size: int) -> np.ndarray:
-    """The pixels of a block's rows, without a copy.
-
-    Returns:
-      uint8 [rows, size, size, 3]; what it holds of a bad row means nothing.
-    """
-    column = rows[pixels_column(size)]
-    width = size * size * 3
-    buffer = np.frombuffer(column.buffers()[1], np.uint8)
-    start = column.offset * width
-    flat = buffer[start : start + len(column) * width]
-    return flat.reshape(-1, size, size, 3)
-
-
-def _predicted(result: _Result, *, outputs: Outputs, class_names: ClassNames) -> Block:
+def _predicted(result: Result, *, outputs: Outputs, class_names: ClassNames) -> Block:
     """A block with embeddings and predictions in place of pixels.
 
     Rows on which the model fails, or whose embedding is not finite, are bad in it.
@@ -255,21 +151,41 @@ class PredictImages(beam.PTransform):
         models: Models,
         *,
         outputs: Outputs,
-        load: "Loader" = bit.load,
+        load: "Loader" = load_model,
     ) -> None:
         super().__init__()
-        self._models, self._outputs, self._load = models, outputs, load
+        self._dofn = _PredictImages(models, outputs, load)
 
     def expand(
         self, blocks: beam.pvalue.PCollection[Block]
     ) -> beam.pvalue.PCollection[Block]:
-        predict = _PredictImages(self._models, self._outputs, self._load)
-        return blocks | beam.ParDo(predict)
+        return blocks | beam.ParDo(self._dofn)
+
+    def with_checks(self) -> "_PredictWithChecks":
+        """Gives a transform with two outputs: the blocks, and the models' checks.
+
+        A check is JSON of what was measured when a process loaded the models: the
+        precision that runs, and how near it is to float32 and to the SavedModel.
+        """
+        return _PredictWithChecks(self._dofn)
+
+
+class _PredictWithChecks(beam.PTransform):
+    def __init__(self, dofn: "_PredictImages") -> None:
+        super().__init__()
+        self._dofn = dofn
+
+    def expand(
+        self, blocks: beam.pvalue.PCollection[Block]
+    ) -> tuple[beam.pvalue.PCollection[Block], beam.pvalue.PCollection[str]]:
+        both = blocks | beam.ParDo(self._dofn).with_outputs("checks", main="blocks")
+        return both.blocks, both.checks
 
 
 class _PredictImages(beam.DoFn):
     """Block of pixels in, block of embeddings and predictions out, in order.
 
+    At the end of a bundle: tagged `checks`, the models' checks as JSON.
     Metrics: images_predicted, blocks_predicted, predict_usec (the device's time for
       a block), extra_model_calls, bad and bad_<error>.
     Bad records: pass. A row whose embedding is not finite becomes `non_finite`; one on
@@ -277,32 +193,33 @@ class _PredictImages(beam.DoFn):
       fails the job, with DeviceError.
     """
 
-    def __init__(
-        self,
-        models: Models,
-        outputs: Outputs,
-        load: "Loader",
-    ) -> None:
+    def __init__(self, models: Models, outputs: Outputs, load: "Loader") -> None:
         self._models, self._outputs, self._load = models, outputs, load
         # Made here and not in setup: all copies of this DoFn share by its key.
         self._shared = Shared()
 
     def setup(self) -> None:
-        self._device: _Device = self._shared.acquire(
-            lambda: _Device(self._models, self._load)
+        self._device: Device = self._shared.acquire(
+            lambda: Device(self._models, self._load)
         )
 
     def start_bundle(self) -> None:
-        self._in_flight: InOrder[_Result] = InOrder(_BLOCKS_IN_FLIGHT)
+        self._in_flight: InOrder[Result] = InOrder(_BLOCKS_IN_FLIGHT)
 
-    def process(self, block: Block) -> Iterator[Block]:
+    def process(
+        self, block: Block
+    ) -> Iterator[Block | TaggedOutput[Literal["checks"], str]]:
         yield from map(self._finish, self._in_flight.add(self._device.submit(block)))
 
-    def finish_bundle(self) -> Iterator[WindowedValue]:
+    def finish_bundle(
+        self,
+    ) -> Iterator[WindowedValue | TaggedOutput[Literal["checks"], str]]:
         for result in self._in_flight.drain():
             yield GlobalWindows.windowed_value(self._finish(result))
+        checks = json.dumps(self._device.checks, sort_keys=True)
+        yield TaggedOutput("checks", GlobalWindows.windowed_value(checks))
 
-    def _finish(self, result: _Result) -> Block:
+    def _finish(self, result: Result) -> Block:
         block = _predicted(
             result, outputs=self._outputs, class_names=self._device.class_names
         )

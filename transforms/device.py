@@ -1,0 +1,129 @@
+"""The models of a process, and the one queue that feeds them."""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from . import bit
+from .bit import ModelSpec, Predictions
+from .block import Block
+from .decode import pixels_column
+from .guard import GuardedPredictor, Outcome
+
+if TYPE_CHECKING:  # it imports TensorFlow
+    from .bit import Predictor
+
+    Loader = Callable[[ModelSpec], Predictor]
+
+
+class Models(NamedTuple):
+    """What predicts.
+
+    Attributes:
+      embed: Gives the embedding, and the predictions where `label` is None.
+      label: Gives the predictions.
+    """
+
+    embed: ModelSpec
+    label: ModelSpec | None = None
+
+
+class Result(NamedTuple):
+    """What the device made of a block.
+
+    Attributes:
+      block: As it came.
+      good: int64 [n], the indices of its rows that were predicted, ascending.
+      embeddings: float32 [n, D].
+      predictions: Of the model that labels.
+      faults: What a model said of a row that it fails on, by index.
+      microseconds: The device's time.
+      extra_calls: Calls of the models beyond one for each batch.
+    """
+
+    block: Block
+    good: np.ndarray
+    embeddings: np.ndarray
+    predictions: Predictions
+    faults: dict[int, str]
+    microseconds: int
+    extra_calls: int
+
+
+class Device:
+    """The models of this process and the one queue that feeds them.
+
+    All threads of a process add to the queue; a single thread empties it, so that
+    the next batch always waits and two are never on the device at once.
+    """
+
+    def __init__(self, models: Models, load: "Loader") -> None:
+        self._embed = GuardedPredictor(load(models.embed))
+        self._label = GuardedPredictor(load(models.label)) if models.label else None
+        self._queue = ThreadPoolExecutor(1, thread_name_prefix="device")
+        self.class_names = bit.load_class_names((self._label or self._embed).info)
+
+    @property
+    def checks(self) -> dict[str, Any]:
+        """What was measured at load, by model."""
+        models = [self._embed, *([self._label] if self._label else [])]
+        return {model.info.name: model.checks for model in models}
+
+    def submit(self, block: Block) -> Future[Result]:
+        """Adds a block to the queue."""
+        return self._queue.submit(self._predict, block)
+
+    def _predict(self, block: Block) -> Result:
+        start = time.perf_counter_ns()
+        bad = block.rows["error"].is_valid().to_numpy(zero_copy_only=False)
+        good = np.flatnonzero(~bad)
+        embedded = _run(self._embed, block.rows, good)
+        labelled = _run(self._label, block.rows, good) if self._label else embedded
+        both = np.intersect1d(embedded.rows, labelled.rows)
+        faults = {**embedded.faults, **labelled.faults}
+        calls = embedded.extra_calls
+        if labelled is not embedded:
+            calls += labelled.extra_calls
+        return Result(
+            block=block,
+            good=good[both],
+            embeddings=embedded.predictions.embeddings[np.isin(embedded.rows, both)],
+            predictions=_select(labelled.predictions, np.isin(labelled.rows, both)),
+            faults={int(good[row]): text for row, text in faults.items()},
+            microseconds=(time.perf_counter_ns() - start) // 1000,
+            extra_calls=calls,
+        )
+
+
+def _run(model: GuardedPredictor, rows: pa.RecordBatch, good: np.ndarray) -> Outcome:
+    return model(pixels(rows, size=model.info.image_size)[good])
+
+
+def _select(predictions: Predictions, rows: np.ndarray) -> Predictions:
+    if predictions.scores is None or predictions.class_ids is None:
+        return replace(predictions, embeddings=predictions.embeddings[rows])
+    return replace(
+        predictions,
+        embeddings=predictions.embeddings[rows],
+        class_ids=predictions.class_ids[rows],
+        scores=predictions.scores[rows],
+    )
+
+
+def pixels(rows: pa.RecordBatch, *, size: int) -> np.ndarray:
+    """The pixels of a block's rows, without a copy.
+
+    Returns:
+      uint8 [rows, size, size, 3]; what it holds of a bad row means nothing.
+    """
+    column = rows[pixels_column(size)]
+    width = size * size * 3
+    buffer = np.frombuffer(column.buffers()[1], np.uint8)
+    start = column.offset * width
+    flat = buffer[start : start + len(column) * width]
+    return flat.reshape(-1, size, size, 3)
