@@ -66,6 +66,10 @@ def _dispatch(argv: list[str]) -> int:
         from .run import run
 
         return run(run_options(args, others))
+    if args.command == "verify":
+        from .verify import verify
+
+        return verify(verify_options(args, others))
     if others:
         raise errors.UsageError(f"bitbeam {args.command} has no option {others[0]!r}")
     if args.command == "demo":
@@ -113,8 +117,36 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="FOLDER",
         help="where all of it goes",
     )
+    _add_verify(commands)
     commands.add_parser("models", help="what --model accepts", allow_abbrev=False)
     return parser
+
+
+def _add_verify(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    verify = commands.add_parser(
+        "verify",
+        help="prove that an output has lost nothing and has nothing twice",
+        description="Proves an output from its files alone, or names what is wrong.",
+        epilog="Options of Apache Beam's storage work too (--s3_endpoint_url, ...).",
+        formatter_class=_Formatter,
+        allow_abbrev=False,
+    )
+    verify.add_argument("output", metavar="OUTPUT", help="local, gs:// or s3://")
+    verify.add_argument(
+        "--input",
+        action="append",
+        default=[],
+        metavar="GLOB",
+        help="also read these shards again, and compare each image with its row",
+    )
+    verify.add_argument(
+        "--input_format",
+        choices=opt.FORMATS,
+        help="of all inputs, where their names do not tell",
+    )
+    verify.add_argument(
+        "--unfinished", action="store_true", help="the run has not ended, or was killed"
+    )
 
 
 class _Formatter(
@@ -297,3 +329,21 @@ def run_options(args: argparse.Namespace, others: Sequence[str]) -> opt.RunOptio
     )
     opt.check(options)
     return options
+
+
+def verify_options(
+    args: argparse.Namespace, others: Sequence[str]
+) -> opt.VerifyOptions:
+    """The options of `bitbeam verify`.
+
+    Args:
+      args: Parsed.
+      others: Arguments that are for Beam.
+    """
+    return opt.VerifyOptions(
+        output=args.output,
+        inputs=tuple(args.input),
+        form=args.input_format,
+        unfinished=args.unfinished,
+        beam=tuple(others),
+    )

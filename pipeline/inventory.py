@@ -3,16 +3,42 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from transforms import EMBEDDINGS, ERRORS, storage
 from transforms.listing import match_files
 
 from .output import RUN_JSON, SUMMARY_JSON
 
-_PART = re.compile(
-    rf"(?P<table>{EMBEDDINGS}|{ERRORS})"
-    r"/(?P<stem>.+-[gs][0-9a-f]{16}-[0-9a-f]{10}-\d{10}(-last)?)\.parquet"
+_STEM = re.compile(
+    r"(?P<name>(?P<family>.+-[gs][0-9a-f]{16})-[0-9a-f]{10})"
+    r"-(?P<first>\d{10})(?P<last>-last)?"
 )
+
+
+class Stem(NamedTuple):
+    """What the name of a part tells.
+
+    Attributes:
+      name: One version of a shard.
+      family: All versions of it.
+      first: The part's first row.
+      is_last: The shard's last part.
+    """
+
+    name: str
+    family: str
+    first: int
+    is_last: bool
+
+
+def parse_stem(stem: str) -> Stem | None:
+    """Takes a part's name apart; None: it is none."""
+    match = _STEM.fullmatch(stem)
+    if match is None:
+        return None
+    is_last = match["last"] is not None
+    return Stem(match["name"], match["family"], int(match["first"]), is_last)
 
 
 @dataclass(frozen=True)
@@ -46,9 +72,9 @@ def take_inventory(output: str) -> Inventory:
     own, partial, strange = set[str](), list[str](), list[str]()
     for file in match_files(storage.join(output, "**")):
         path = file.path[len(output) :].lstrip("/")
-        match = _PART.fullmatch(path)
-        if match:
-            tables[match["table"]][match["stem"]] = file.size_in_bytes
+        table, stem = _split(path)
+        if table in tables and parse_stem(stem):
+            tables[table][stem] = file.size_in_bytes
         elif path in (RUN_JSON, SUMMARY_JSON):
             own.add(path)
         elif path.endswith(".partial"):
@@ -62,6 +88,13 @@ def take_inventory(output: str) -> Inventory:
         partial=tuple(sorted(partial)),
         strange=tuple(sorted(strange)),
     )
+
+
+def _split(path: str) -> tuple[str, str]:
+    """The table and the stem that a path would be of; empty if it is of none."""
+    folder, _, name = path.rpartition("/")
+    stem = name.removesuffix(".parquet")
+    return (folder, stem) if stem != name else ("", "")
 
 
 def _may_be_read(path: str) -> bool:

@@ -36,6 +36,16 @@ def pipeline_options(options: RunOptions) -> PipelineOptions:
     return made
 
 
+def storage_options(arguments: tuple[str, ...]) -> None:
+    """Makes options known to Beam's file systems, for a command that runs no pipeline.
+
+    Raises:
+      UsageError: An argument is not Beam's, or its value is wrong.
+    """
+    _check_known(arguments)
+    FileSystems.set_options(PipelineOptions(list(arguments)))
+
+
 class _BeamParser(argparse.ArgumentParser):
     def error(self, message: str) -> None:  # type: ignore[override]
         raise UsageError(message)

@@ -79,6 +79,25 @@ class RunOptions:
     beam: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class VerifyOptions:
+    """Options of `bitbeam verify`.
+
+    Attributes:
+      output: The output's folder.
+      inputs: Patterns of the shards to read again; none: the files alone.
+      form: Format of all inputs, where their names do not tell.
+      unfinished: The run need not have finished.
+      beam: Arguments that Beam's own options know.
+    """
+
+    output: str
+    inputs: tuple[str, ...] = ()
+    form: str | None = None
+    unfinished: bool = False
+    beam: tuple[str, ...] = ()
+
+
 def check(options: RunOptions) -> None:
     """Checks what can be checked without looking at any file.
 

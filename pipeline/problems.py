@@ -34,9 +34,6 @@ class Problems:
     """All that is wrong, of which only the first few of each kind are kept.
 
     A table may have lost a million files: the first ones say it, the count the rest.
-
-    Attributes:
-      files: Files of the output that are named by any problem.
     """
 
     def __init__(self, *, shown: int = 20) -> None:
@@ -70,8 +67,7 @@ def span_text(first: int, end: int) -> str:
 
 
 def rows_text(rows: Rows) -> str:
-    """`row 5`, `rows 5 to 9`, `rows 5, 7 to 9 and 30 more`; at least one, in any order.
-    """
+    """`row 5`, `rows 5 to 9`, `rows 5, 7 to 9 and 30 more` of one row or more."""
     rows = np.unique(rows)
     runs = np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1)
     shown = [
