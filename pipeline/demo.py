@@ -133,16 +133,16 @@ def _show(output: str) -> None:
 def _rows_table(rows: list[dict[str, object]]) -> Table:
     table = Table(title="embeddings")
     for name in ("shard", "row", "key", "embedding", "best label", "score"):
-        table.add_column(name, overflow="fold")
+        table.add_column(name, no_wrap=True, max_width=20)
     for row in rows:
         embedding, predictions = row["embedding"], row["predictions"]
         assert isinstance(embedding, list) and isinstance(predictions, list)
-        start = ", ".join(f"{value:.2f}" for value in embedding[:3])
+        start = ", ".join(f"{value:.2f}" for value in embedding[:2])
         table.add_row(
             str(row["shard"]).rsplit("/", 1)[-1].split("#")[0],
             str(row["row"]),
             str(row["key"]).rsplit("/", 1)[-1],
-            f"[{start}, … {len(embedding)}]",
+            f"{start}, … ({len(embedding)})",
             predictions[0]["label"],
             f"{predictions[0]['score']:.3f}",
         )

@@ -129,5 +129,10 @@ def test_options_reach_their_groups() -> None:
 def test_models_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models"]) == 0
     printed = capsys.readouterr().out
-    assert "random:ARCH[:CLASSES[:SEED]]" in printed
-    assert "R101x3" in printed and "381,789,888" in printed
+    lines = {
+        line.split()[0]: line.split() for line in printed.splitlines() if line.strip()
+    }
+    assert lines["google/bit/s-r101x1/1"][1:5] == ["-", "2,048", "42,492,480", "224"]
+    seed = "google/bit/m-r101x3/imagenet21k_classification/1"
+    assert lines[seed][1:5] == ["21,843", "6,144", "516,015,123", "224"]
+    assert sum(name.startswith("google/bit/") for name in lines) == 25

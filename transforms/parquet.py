@@ -42,7 +42,7 @@ class NotOursError(ValueError):
 class Encoded(NamedTuple):
     """A file's bytes and the digest of its footer, hex."""
 
-    content: memoryview
+    content: bytes
     digest: str
 
 
@@ -74,7 +74,7 @@ def encode(
         packed = base64.b64encode(zlib.compress(json.dumps(members).encode()))
         writer.add_key_value_metadata({_MEMBERS_KEY: packed})
     writer.close()
-    content = sink.getbuffer()
+    content = sink.getvalue()
     return Encoded(content, _digest(footer_of(content)))
 
 
@@ -104,18 +104,18 @@ def _row_group_rows(table: pa.Table) -> int:
     return max(1, int(rows))
 
 
-def footer_of(content: bytes | memoryview) -> bytes:
+def footer_of(content: bytes) -> bytes:
     """The footer of a Parquet file's bytes, or of its last bytes.
 
     Raises:
       NotOursError: The end of the file is missing.
     """
-    if len(content) < _TAIL or bytes(content[-4:]) != MAGIC:
+    if len(content) < _TAIL or content[-4:] != MAGIC:
         raise NotOursError("is no whole Parquet file")
     length = int.from_bytes(content[-_TAIL:-4], "little")
     if length > len(content) - _TAIL:
         raise NotOursError("is no whole Parquet file")
-    return bytes(content[len(content) - _TAIL - length : len(content) - _TAIL])
+    return content[len(content) - _TAIL - length : len(content) - _TAIL]
 
 
 def read_description(source: BinaryIO) -> tuple[dict[str, Any], str]:
