@@ -224,7 +224,17 @@ def _add_model(group: _Group) -> None:
         "--min_score", type=float, default=0.0, help="leave out predictions below it"
     )
     group.add_argument(
-        "--precision", choices=opt.PRECISIONS, default="auto", help="of the model"
+        "--precision",
+        choices=opt.PRECISIONS,
+        default="auto",
+        help="of the model; auto is what the device has matrix units for",
+    )
+    group.add_argument(
+        "--min_cosine",
+        type=float,
+        default=0.99,
+        help="least likeness of a reduced precision's embeddings to float32's; below"
+        " it float32 runs",
     )
     group.add_argument("--batch_size", type=int, default=16, help="images of a step")
 
@@ -308,6 +318,7 @@ def run_options(args: argparse.Namespace, others: Sequence[str]) -> opt.RunOptio
             top_k=args.top_k,
             min_score=args.min_score,
             precision=args.precision,
+            min_cosine=args.min_cosine,
             batch_size=args.batch_size,
         ),
         images=opt.ImageOptions(

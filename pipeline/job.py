@@ -101,7 +101,7 @@ class Job:
         if self.infos[-1].classes:
             identity["predictions"] = {
                 "activation": self.infos[-1].activation,
-                "labels": self.infos[-1].labels,
+                "labels": _labels_identity(self.infos[-1].labels),
                 "top_k": model.top_k,
                 "min_score": self.outputs.min_score,
             }
@@ -128,6 +128,14 @@ def _model_identity(info: ModelInfo) -> dict[str, object]:
         "image_size": info.image_size,
         "meaningless": info.meaningless,
     }
+
+
+def _labels_identity(labels: str | None) -> str | None:
+    """A list's name; of a file what is in it, as its path tells nothing."""
+    if labels is None or not os.path.isfile(labels):
+        return labels
+    with open(labels, "rb") as file:
+        return f"sha256:{hashlib.sha256(file.read()).hexdigest()}"
 
 
 def identity_digest(identity: dict[str, object]) -> str:
@@ -183,6 +191,7 @@ def _models(options: RunOptions) -> Models:
             image_size=options.images.image_size,
             batch_size=options.model.batch_size,
             precision=options.model.precision,
+            min_cosine=options.model.min_cosine,
             activation=options.model.activation,
             top_k=options.model.top_k,
             labels=options.model.labels,

@@ -48,6 +48,7 @@ class ModelOptions:
     top_k: int = 10
     min_score: float = 0.0
     precision: str = "auto"
+    min_cosine: float = 0.99
     batch_size: int = 16
 
 
@@ -114,6 +115,7 @@ def check(options: RunOptions) -> None:
     if images.decode_threads is not None:
         _at_least("--decode_threads", images.decode_threads, 1)
     _share("--min_score", model.min_score)
+    _share("--min_cosine", model.min_cosine)
     _share("--max_error_rate", output.max_error_rate)
     if output.rows_per_part % model.batch_size:
         raise UsageError(

@@ -52,7 +52,9 @@ def run(options: RunOptions) -> int:
 
 def _quieten() -> None:
     """Leaves the screen to the progress line, unless somebody has asked for more."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    logging.basicConfig(level=logging.WARNING, format="bitbeam: %(message)s")
+    # What is measured of a model at load, and how far its copying is.
+    logging.getLogger("transforms").setLevel(logging.INFO)
     if not _wants_traceback():
         # It logs what it raises, trace and all; the last line says it once.
         logging.getLogger("apache_beam.runners.common").setLevel(logging.CRITICAL)

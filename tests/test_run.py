@@ -182,6 +182,26 @@ def _column(table: Path, name: str) -> list[Any]:
     return outputs.embeddings(table)[name].to_pylist()
 
 
+def test_a_second_model_labels_from_the_same_decode(
+    table: Path, every_format: Path, tmp_path: Path
+) -> None:
+    both = (*SMALL, "--label_model", "random:R14x1:21843:7", "--top_k", "3")
+    assert _run(tmp_path, every_format / "a.tar", options=both) == 0
+    alone = outputs.embeddings(table).slice(0, 14)
+    rows = outputs.embeddings(tmp_path)
+    assert rows["sha256"].to_pylist() == alone["sha256"].to_pylist()
+    assert rows["embedding"].to_pylist() == alone["embedding"].to_pylist()
+    ids = {
+        prediction["class_id"]
+        for predictions in rows["predictions"].to_pylist()
+        for prediction in predictions
+    }
+    assert max(ids) > 1000
+    run = json.loads((tmp_path / "run.json").read_text())
+    assert run["label_model"]["classes"] == 21_843
+    assert run["predictions"]["activation"] == "sigmoid"
+
+
 def _options(every_format: Path, output: Path) -> RunOptions:
     return RunOptions(
         inputs=InputOptions(patterns=(str(every_format),), keep_columns=("txt",)),
