@@ -28,7 +28,7 @@ def status(tally: Mapping[str, int], *, total_bytes: int, seconds: float) -> str
     Args:
       tally: Sums of the steps' metrics so far.
       total_bytes: Of all shards that need work.
-      seconds: Since the start.
+      seconds: Of work: without the time until the first image.
     """
     images = tally.get("images_predicted", 0)
     bad = tally.get("bad", 0)
@@ -66,7 +66,7 @@ class Watch:
         self._console, self._clock = Console(file=stream), clock
         self._done = threading.Event()
         self._before = dict(read_tally())
-        self._start = clock()
+        self._start = self._working_since = clock()
         show = self._show_bar if self._console.is_terminal else self._show_lines
         self._thread = threading.Thread(target=show, name="progress", daemon=True)
 
@@ -94,7 +94,12 @@ class Watch:
         return {name: now[name] - self._before.get(name, 0) for name in now}
 
     def _status(self) -> str:
-        return status(self.tally(), total_bytes=self._total, seconds=self.seconds)
+        tally, now = self.tally(), self._clock()
+        if not tally.get("images_predicted"):
+            # Loading the model takes a while and says nothing of the rate.
+            self._working_since = now
+        seconds = max(now - self._working_since, _TERMINAL_SECONDS)
+        return status(tally, total_bytes=self._total, seconds=seconds)
 
     def _show_bar(self) -> None:
         columns = (BarColumn(bar_width=24), TextColumn("{task.description}"))

@@ -52,12 +52,24 @@ def run(options: RunOptions) -> int:
 
 def _quieten() -> None:
     """Leaves the screen to the progress line, unless somebody has asked for more."""
-    logging.basicConfig(level=logging.WARNING, format="bitbeam: %(message)s")
+    logging.basicConfig(
+        level=logging.WARNING,
+        format="bitbeam: %(message)s",
+        handlers=[_CurrentStderr()],
+    )
     # What is measured of a model at load, and how far its copying is.
     logging.getLogger("transforms").setLevel(logging.INFO)
     if not _wants_traceback():
         # It logs what it raises, trace and all; the last line says it once.
         logging.getLogger("apache_beam.runners.common").setLevel(logging.CRITICAL)
+
+
+class _CurrentStderr(logging.StreamHandler[typing.TextIO]):
+    """Logs to what stderr is now: a progress bar puts itself in its place."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.setStream(sys.stderr)
+        super().emit(record)
 
 
 def _wants_traceback() -> bool:

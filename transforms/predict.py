@@ -161,25 +161,13 @@ class PredictImages(beam.PTransform):
     ) -> beam.pvalue.PCollection[Block]:
         return blocks | beam.ParDo(self._dofn)
 
-    def with_checks(self) -> "_PredictWithChecks":
+    def with_checks(self) -> beam.PTransform:
         """Gives a transform with two outputs: the blocks, and the models' checks.
 
         A check is JSON of what was measured when a process loaded the models: the
         precision that runs, and how near it is to float32 and to the SavedModel.
         """
-        return _PredictWithChecks(self._dofn)
-
-
-class _PredictWithChecks(beam.PTransform):
-    def __init__(self, dofn: "_PredictImages") -> None:
-        super().__init__()
-        self._dofn = dofn
-
-    def expand(
-        self, blocks: beam.pvalue.PCollection[Block]
-    ) -> tuple[beam.pvalue.PCollection[Block], beam.pvalue.PCollection[str]]:
-        both = blocks | beam.ParDo(self._dofn).with_outputs("checks", main="blocks")
-        return both.blocks, both.checks
+        return beam.ParDo(self._dofn).with_outputs("checks", main="blocks")
 
 
 class _PredictImages(beam.DoFn):
