@@ -14,7 +14,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from tests.photos import encode, photograph
 from tests.pipelines import counters, distributions, run_on
-from tests.test_image import huge
+from tests.test_image_limits import huge
 from transforms import decode
 from transforms.block import FAULT_FIELDS, Block, Fault, Place
 from transforms.decode import DecodeImages, start_decoding
