@@ -10,7 +10,8 @@ import pyarrow as pa
 import pytest
 
 from tests.shards import Sample, drain, shard_of, write_tar
-from transforms.formats import Columns, Record
+from transforms.formats import Columns, DamagedShardError, Record, read_records
+from transforms.shard import File, Shard
 
 SAMPLES: list[Sample] = [
     ("a", {"jpg": b"A" * 700, "json": b'{"n": 1}'}),
@@ -225,11 +226,18 @@ def test_a_sparse_image_is_a_row_with_a_fault() -> None:
 
 @pytest.mark.parametrize("size", [5 << 30, 1 << 50])
 def test_an_absurd_size_is_not_allocated(size: int) -> None:
+    class Watched(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            assert size is not None and 0 <= size <= 16 << 20
+            return super().read(size)
+
     member = tarfile.TarInfo("a.jpg")
     member.size = size
-    records, damage = drain(member.tobuf() + b"x" * 2000, "tar")
-    assert records == []
-    assert damage is not None and damage.error == "truncated_shard"
+    file = Watched(member.tobuf() + b"x" * 2000)
+    shard = Shard("s", "tar", (File("s", 1, 1.0),))
+    with pytest.raises(DamagedShardError) as damage:
+        list(read_records(shard, Columns(), open_input=lambda _: file))
+    assert damage.value.error == "truncated_shard"
 
 
 def test_a_negative_size_is_damage() -> None:
@@ -242,12 +250,23 @@ def test_a_negative_size_is_damage() -> None:
     assert damage is not None and damage.error == "corrupt_shard"
 
 
-def test_frames_numbered_after_the_dot_do_not_fill_the_memory() -> None:
+@pytest.mark.parametrize(("columns", "most"), [(Columns(), 2), (JSON, 65)])
+def test_frames_numbered_after_the_dot_do_not_fill_the_memory(
+    columns: Columns, most: int
+) -> None:
     members = [(f"clip.{number:04}.jpg", b"%d" % number) for number in range(200)]
-    data = _archive(*members)
-    for columns in (None, JSON):
-        records, _ = drain(data, "tar", columns=columns)
-        assert [record.image for record in records] == [b"%d" % n for n in range(200)]
+    file = io.BytesIO(_archive(*members, ("clip.json", b"{}")))
+    shard = Shard("s", "tar", (File("s", 1, 1.0),))
+    records = read_records(shard, columns, open_input=lambda _: file)
+    first = next(records)
+    assert file.tell() <= most * 1024
+    rest = list(records)
+    assert [record.image for record in (first, *rest)] == [
+        b"%d" % n for n in range(200)
+    ]
+    # Rows that are out stay as they were when the sidecar comes.
+    assert first.kept == {}
+    assert rest[-1].kept == ({"json": "{}"} if columns is JSON else {})
 
 
 def test_sidecars_have_the_types_that_were_asked_for() -> None:

@@ -187,7 +187,9 @@ def test_a_bucket_has_folders_without_a_slash_and_marks_for_them() -> None:
 
 
 def test_an_object_that_exists_is_no_glob() -> None:
-    match = _bucket("gs://b/[1].jpg", "gs://b/1.jpg", "gs://b/[d]/2.jpg")
+    match = _bucket(
+        "gs://b/[1].jpg", "gs://b/1.jpg", "gs://b/[d]/2.jpg", "gs://b/xd]/3.jpg"
+    )
     assert _members(list_shards(["gs://b/[1].jpg"], match=match).shards) == [
         ["gs://b/[1].jpg"]
     ]

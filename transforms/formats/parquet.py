@@ -50,6 +50,9 @@ def read(shard: Shard, columns: Columns, *, open_input: Opener) -> Iterator[Reco
             for batch in rows.batches():
                 yield from to_records(batch, layout=layout, columns=columns)
             first += rows.count
+        if first != table.metadata.num_rows:
+            why = f"the footer tells of {table.metadata.num_rows:,} rows in all"
+            raise _damaged(ValueError(why), row=first)
 
 
 def kept_types(
