@@ -2,10 +2,11 @@
 
 import argparse
 import difflib
-from collections.abc import Callable, Mapping
+from collections import Counter
 
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
+from apache_beam.metrics.metric import MetricsFilter
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.portability.api import beam_provision_api_pb2
 from apache_beam.runners.portability.fn_api_runner import fn_runner
@@ -31,7 +32,6 @@ def pipeline_options(options: RunOptions) -> PipelineOptions:
     # firewall that does not answer it hangs, silently.
     runner = "FnApiRunner" if options.runner in _LOCAL else options.runner
     made = PipelineOptions([f"--runner={runner}", *options.beam])
-    made.view_as(StandardOptions)
     FileSystems.set_options(made)
     return made
 
@@ -97,8 +97,11 @@ def make_pipeline(options: PipelineOptions) -> beam.Pipeline:
     return beam.Pipeline(runner=runner, options=options)
 
 
-def wait(pipeline: beam.Pipeline) -> None:
+def wait(pipeline: beam.Pipeline) -> dict[str, int]:
     """Runs a pipeline to its end.
+
+    Returns:
+      Sums of bitbeam's counters and times, from all workers.
 
     Raises:
       JobError: It failed or was cancelled.
@@ -107,8 +110,10 @@ def wait(pipeline: beam.Pipeline) -> None:
     state = result.wait_until_finish()
     if state not in (None, PipelineState.DONE):
         raise JobError(f"the job ended as {state}")
-
-
-def tally_reader() -> Callable[[], Mapping[str, int]]:
-    """Gives what reads the sums of the metrics while a job runs."""
-    return metrics.tally
+    found = result.metrics().query(MetricsFilter().with_namespace(metrics.NAMESPACE))
+    sums: Counter[str] = Counter()
+    for counter in found["counters"]:
+        sums[counter.key.metric.name] += counter.committed
+    for distribution in found["distributions"]:
+        sums[distribution.key.metric.name] += distribution.committed.sum
+    return dict(sums)

@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 import typing
+from collections.abc import Mapping
 
 from . import errors
 from .options import RunOptions
@@ -25,6 +26,8 @@ def run(options: RunOptions) -> int:
     """
     _quieten()
     # Three seconds of imports: only now is it sure that they are needed.
+    from transforms import metrics
+
     from . import graph, launch, output
     from .job import plan_job
 
@@ -38,16 +41,17 @@ def run(options: RunOptions) -> int:
     pipeline = launch.make_pipeline(beam_options)
     graph.build(pipeline, job, plan)
     total = sum(shard.size for shard in plan.shards)
-    with Watch(launch.tally_reader(), total_bytes=total, stream=sys.stderr) as watch:
+    with Watch(metrics.tally, total_bytes=total, stream=sys.stderr) as watch:
         try:
-            launch.wait(pipeline)
+            sums = launch.wait(pipeline)
         except Exception as error:  # whatever a step raised, on whatever runner
             if _wants_traceback():
                 raise
             _say(f"failed: {_one_line(error)}")
             too_many = "TooManyBadError" in repr(error)
             return errors.TOO_MANY_BAD if too_many else errors.FAILED
-    return _report(output.read_summary(job.output) or {}, watch, options)
+    summary = output.read_summary(job.output) or {}
+    return _report(summary, sums, watch.seconds, options)
 
 
 def _quieten() -> None:
@@ -64,7 +68,7 @@ def _quieten() -> None:
         logging.getLogger("apache_beam.runners.common").setLevel(logging.CRITICAL)
 
 
-class _CurrentStderr(logging.StreamHandler[typing.TextIO]):
+class _CurrentStderr(logging.StreamHandler):  # type: ignore[type-arg]  # until 3.11
     """Logs to what stderr is now: a progress bar puts itself in its place."""
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -109,19 +113,23 @@ def _one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def _report(summary: dict[str, typing.Any], watch: Watch, options: RunOptions) -> int:
+def _report(
+    summary: Mapping[str, typing.Any],
+    sums: Mapping[str, int],
+    seconds: float,
+    options: RunOptions,
+) -> int:
     """Prints the last line.
 
     Returns:
       The exit code.
     """
     images, bad = summary.get("images", 0), summary.get("bad", 0)
-    tally = watch.tally()
-    predicted = tally.get("images_written", 0)
+    written = sums.get("images_written", 0)
     causes = ", ".join(f"{rows:,} {error}" for error, rows in summary["errors"].items())
-    rate = f", {predicted / watch.seconds:.1f} images/s" if predicted else ""
+    rate = f", {written / seconds:.1f} images/s" if written else ""
     print(
-        f"bitbeam: done: {predicted:,} images in {duration(watch.seconds)}{rate};"
+        f"bitbeam: done: {written:,} images in {duration(seconds)}{rate};"
         f" the table has {images:,}: {summary['good']:,} good, {bad:,} bad"
         + (f" ({causes})" if causes else "")
         + f"; {summary['parts']:,} parts of {summary['shards']:,} shards in"
