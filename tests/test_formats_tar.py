@@ -224,6 +224,26 @@ def test_a_sparse_image_is_a_row_with_a_fault() -> None:
     assert records[0].fault is not None and records[0].fault.error == "sparse_member"
 
 
+def _summed(header: bytearray) -> bytes:
+    """The header with the checksum that fits it."""
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header)
+
+
+def test_the_map_of_a_sparse_file_is_passed_over() -> None:
+    member = tarfile.TarInfo("a.jpg")
+    member.type, member.size = tarfile.GNUTYPE_SPARSE, 700
+    header = bytearray(member.tobuf(tarfile.GNU_FORMAT))
+    header[482] = 1
+    more, last = bytearray(512), bytes(512)
+    more[504] = 1
+    data = _summed(header) + more + last + b"x" * 1024 + _archive(("b.jpg", b"b"))
+    records, damage = drain(data, "tar")
+    assert _images(records) == [("a", None), ("b", b"b")]
+    assert damage is None
+
+
 @pytest.mark.parametrize("size", [5 << 30, 1 << 50])
 def test_an_absurd_size_is_not_allocated(size: int) -> None:
     class Watched(io.BytesIO):
@@ -243,9 +263,7 @@ def test_an_absurd_size_is_not_allocated(size: int) -> None:
 def test_a_negative_size_is_damage() -> None:
     header = bytearray(tarfile.TarInfo("a.jpg").tobuf())
     header[124:136] = b"\xff" * 12
-    header[148:156] = b" " * 8
-    header[148:156] = b"%06o\0 " % sum(header)
-    records, damage = drain(bytes(header) + bytes(1024), "tar")
+    records, damage = drain(_summed(header) + bytes(1024), "tar")
     assert records == []
     assert damage is not None and damage.error == "corrupt_shard"
 
