@@ -1,6 +1,7 @@
 """Blocks and shards survive their coders, and are cheap to encode."""
 
 import pickle
+from dataclasses import replace
 
 import pyarrow as pa
 import pytest
@@ -66,3 +67,12 @@ def test_a_shard_is_named_alike_in_every_process() -> None:
     shard = Shard("/a/x.tar", "tar", (File("/a/x.tar", 10, 5.0),))
     assert pickle.loads(pickle.dumps(shard)).name == shard.name
     assert shard.name == "x_tar-s1611e92ec2f48c79-9d4373aebd"
+
+
+def test_a_file_whose_name_is_no_utf8_can_be_named() -> None:
+    files = (File("/a/\udcff.jpg", 10, 5.0),)
+    shard = Shard("/a#1", "files", files)
+    assert (
+        shard.version != replace(shard, files=(File("/a/\udcfe.jpg", 10, 5.0),)).version
+    )
+    assert ShardCoder().decode(ShardCoder().encode(shard)) == shard

@@ -11,7 +11,7 @@ from apache_beam import coders
 FORMATS = ("tar", "tfrecord", "parquet", "files")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class File:
     """One stored object as a listing shows it.
 
@@ -84,7 +84,8 @@ def _slug(uri: str) -> str:
 
 
 def _digest(text: str, length: int) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:length]
+    # A local name need not be UTF-8.
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:length]
 
 
 class ShardCoder(coders.Coder):
