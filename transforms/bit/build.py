@@ -59,24 +59,27 @@ def build(spec: ModelSpec, *, info: ModelInfo, source: Source) -> Predictor:
         model = _rebuilt(made)
     else:
         model = _network(made)
-    if isinstance(model, Network):
-        model = _in_precision(made, model)
+    if isinstance(model, Network) and not _reduce(made, model):
+        # Before the next comes: two would not fit where one does.
+        del model
+        gc.collect()
+        model = _network(made, refill=True)
     if info.meaningless:
         _log.warning("%s: random weights, its output is meaningless", info.name)
     return Predictor(made.info, spec=spec, model=model, checks=made.checks)
 
 
-def _network(made: _Build) -> Network:
+def _network(made: _Build, *, refill: bool = False) -> Network:
     with open_weights(made.source) as weights:
         architecture = Architecture.from_shapes(weights.shapes)
-        return Network.load(architecture, tensors=weights.tensors())
+        return Network.load(architecture, tensors=weights.tensors(), refill=refill)
 
 
 def _rebuilt(made: _Build) -> Model:
     """Our own graph over a SavedModel's variables, if it does the same."""
     # The original goes before the weights come, so that only one is in memory.
     expected, side = _original_outputs(made, low=0.0)
-    network = _network(made)
+    network = _network(made, refill=True)
     found = run(network, side)
     difference = _difference(found, expected)
     low = 0.0
@@ -93,6 +96,7 @@ def _rebuilt(made: _Build) -> Model:
     }
     if not difference <= TOLERANCE:
         del network
+        gc.collect()
         return _as_it_is(
             made, why=f"rebuilt it differs by {difference:.1e}, over {TOLERANCE:.0e}"
         )
@@ -103,7 +107,7 @@ def _rebuilt(made: _Build) -> Model:
 
 def _original_outputs(made: _Build, *, low: float) -> tuple[Outputs, int]:
     original = _opaque(made, low=low)
-    side = original.image_size or probe.probe_side(made.info.image_size)
+    side = original.image_size or probe.SMALL_SIDE
     found = original.run(probe.probe_images(side))
     del original
     # Its object graph has cycles, and it holds all weights.
@@ -156,14 +160,14 @@ def check_size(spec: ModelSpec, *, fixed: int | None) -> None:
         )
 
 
-def _in_precision(made: _Build, network: Network) -> Network:
-    """Rounds the network if its answers stay near enough to float32's."""
+def _reduce(made: _Build, network: Network) -> bool:
+    """Rounds a network as asked; False: its answers are too far from float32's."""
     spec, info = made.spec, made.info
     wanted = resolve_precision(spec.precision)
     check: dict[str, Any] = {"asked": spec.precision, "used": wanted}
     made.checks["precision"] = check
     if wanted == "float32":
-        return network
+        return True
     side = probe.probe_side(info.image_size)
     exact = run(network, side)
     network.reduce(wanted)
@@ -172,14 +176,13 @@ def _in_precision(made: _Build, network: Network) -> Network:
     check["least_cosine"] = spec.min_cosine
     if check["cosine"] >= spec.min_cosine:
         _log.info("%s: %s against float32: %s", info.name, wanted, _listed(check))
-        return network
+        return True
     check["used"] = "float32"
     _log.warning(
         "%s: %s is too far from float32, which is used: %s",
         *(info.name, wanted, _listed(check)),
     )
-    del network
-    return _network(made)
+    return False
 
 
 def _figures(
@@ -205,4 +208,6 @@ def run(network: Network, side: int) -> Outputs:
     """Runs a network on the probe images."""
     images = tf.constant(probe.probe_images(side))
     features, logits = tf.function(network.outputs)(images)
+    # The function's graph is a cycle that holds the weights.
+    gc.collect()
     return Outputs(features.numpy(), None if logits is None else logits.numpy())

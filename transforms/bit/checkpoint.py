@@ -13,6 +13,7 @@ from typing import IO
 import numpy as np
 
 from .architecture import Shape, canonical_name
+from .memory import empty_tensor
 from .spec import ModelError
 
 _CHUNK = 1 << 22
@@ -145,7 +146,7 @@ class Checkpoint:
         return Entry(info.filename, shape, fortran)
 
     def _read(self, name: str, entry: Entry) -> np.ndarray:
-        flat = np.empty(math.prod(entry.shape), np.float32)
+        flat = empty_tensor((math.prod(entry.shape),))
         try:
             with self._zip.open(entry.member) as stream:
                 _npy_header(stream)

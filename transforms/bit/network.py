@@ -17,6 +17,7 @@ from .architecture import (
     Unit,
 )
 from .kernels import is_standardized, standardize
+from .memory import aligned
 from .runtime import on_gpu, tf
 
 EPSILON = 1e-5
@@ -42,7 +43,11 @@ class Network:
 
     @classmethod
     def load(
-        cls, architecture: Architecture, *, tensors: Iterable[tuple[str, np.ndarray]]
+        cls,
+        architecture: Architecture,
+        *,
+        tensors: Iterable[tuple[str, np.ndarray]],
+        refill: bool = False,
     ) -> "Network":
         """Standardizes raw kernels, and moves each tensor on before the next is read.
 
@@ -51,13 +56,20 @@ class Network:
 
         Args:
           architecture: What the tensors are.
-          tensors: By canonical name, float32; overwritten.
+          tensors: By canonical name, float32; taken over and overwritten.
+          refill: TensorFlow has just freed another model: the tensors are copied to
+            its memory, which it has kept, and not left in their own beside it.
         """
         variables = {}
         for name, tensor in tensors:
             if is_standardized(name):
                 standardize(tensor)
-            variables[name] = tf.Variable(tensor, trainable=False)
+            value = _shared(tensor)
+            if refill:
+                value = tf.raw_ops.DeepCopy(x=value)
+            variables[name] = tf.Variable(value, trainable=False)
+            # Before the next one is read.
+            del tensor, value
         return cls(architecture, tensors=variables)
 
     def reduce(self, precision: str) -> None:
@@ -128,6 +140,12 @@ class Network:
         gamma = self._tensors[f"{path}/group_norm/gamma"]
         beta = self._tensors[f"{path}/group_norm/beta"]
         return group_norm_relu(x, gamma=gamma, beta=beta)
+
+
+def _shared(tensor: np.ndarray) -> tf.Tensor:
+    # By address: TensorFlow would copy it twice, and the largest tensor of a network
+    # is a sixth of it.
+    return tf.experimental.dlpack.from_dlpack(aligned(tensor).__dlpack__())
 
 
 def group_norm_relu(x: tf.Tensor, *, gamma: tf.Tensor, beta: tf.Tensor) -> tf.Tensor:

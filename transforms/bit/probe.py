@@ -5,6 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 
 COUNT = 4
+SMALL_SIDE = 64
+"""Of probes for two graphs that must do the same: borders are the more of a small
+image, and a SavedModel that standardizes its kernels in every step needs twice its
+weights' memory as it is."""
 _MAX_SIDE = 224
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from .architecture import Architecture, Shape
+from .memory import empty_tensor
 from .spec import ModelError
 
 PREFIX = "random:"
@@ -75,7 +76,7 @@ class RandomWeights:
         """Uniform numbers of mean 0 and variance 1, float32."""
         key = hashlib.sha256(f"{self.seed}\0{name}".encode()).digest()[:16]
         generator = np.random.Philox(key=int.from_bytes(key, "little"))
-        flat = np.empty(math.prod(shape), np.float32)
+        flat = empty_tensor((math.prod(shape),))
         for start in range(0, flat.size, _CHUNK):
             chunk = flat[start : start + _CHUNK]
             bits = generator.random_raw((chunk.size + 1) // 2).astype("<u8", copy=False)
