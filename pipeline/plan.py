@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 
 from transforms import File, Shard, group_files
 
@@ -196,7 +197,7 @@ class _Groups:
           The shards that may need work, and the names of the groups that go.
         """
         files = {
-            file.uri: file
+            file.key: file
             for shard in shards
             if shard.format == "files"
             for file in shard.files
@@ -208,7 +209,8 @@ class _Groups:
                 claimed.update(members)
             else:
                 stale.add(name)
-        unclaimed = [files[uri] for uri in sorted(files.keys() - claimed)]
+        unclaimed = [files[key] for key in files.keys() - claimed]
+        unclaimed.sort(key=attrgetter("uri"))
         grouped = list(group_files(unclaimed, group_size=group_size))
         names = {shard.name for shard in grouped}
         stale.update(

@@ -26,7 +26,7 @@ def run(options: RunOptions) -> int:
     """
     _quieten()
     # Three seconds of imports: only now is it sure that they are needed.
-    from transforms import metrics
+    from transforms import metrics, parquet
 
     from . import graph, launch, output
     from .job import plan_job
@@ -35,7 +35,7 @@ def run(options: RunOptions) -> int:
     job = plan_job(options)
     try:
         plan = output.prepare(job, overwrite=options.output.overwrite)
-    except OSError as error:
+    except (OSError, parquet.NotOursError) as error:
         raise errors.UsageError(f"--output {job.output}: {error}") from error
     _say(_plan_line(job, plan))
     pipeline = launch.make_pipeline(beam_options)

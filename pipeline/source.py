@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -78,7 +77,7 @@ def match_up(
         assert stem is not None
         by_name.setdefault(stem.name, []).append(part)
     files = {
-        _text(file.uri): file
+        file.key: file
         for shard in shards
         if shard.format == "files"
         for file in shard.files
@@ -145,10 +144,6 @@ def _match_files(
         for uri in sorted(files.keys() - named)
     ]
     return Comparison(tuple(tasks), tuple(problems), absent)
-
-
-def _text(uri: str) -> str:
-    return os.fsencode(uri).decode("utf-8", "backslashreplace")
 
 
 def compare(

@@ -14,7 +14,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from . import storage
 from .formats.names import format_of, suffix
-from .shard import File, Shard
+from .shard import File, Shard, uri_text
 
 Match = Callable[[str], Iterable[FileMetadata]]
 """Lists what a Beam file pattern matches."""
@@ -79,7 +79,7 @@ def list_shards(
         _take_in(text, form=form, match=match, found=found, ignored=ignored)
     shards = list(group_files(_once(found.pop("files", [])), group_size=group_size))
     for kind, files in found.items():
-        shards += (Shard(_text(file.uri), kind, (file,)) for file in _once(files))
+        shards += (Shard(file.key, kind, (file,)) for file in _once(files))
     return Listing(tuple(sorted(shards, key=attrgetter("uri"))), dict(ignored))
 
 
@@ -243,12 +243,7 @@ def _group(files: list[File]) -> Shard:
     digest = hashlib.sha256()
     for file in files:
         digest.update(os.fsencode(file.uri) + b"\0")
-    return Shard(_text(f"{folder}#{digest.hexdigest()[:16]}"), "files", tuple(files))
-
-
-def _text(name: str) -> str:
-    """A local name as text: its bytes need not be UTF-8, but Arrow's strings are."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
+    return Shard(uri_text(f"{folder}#{digest.hexdigest()[:16]}"), "files", tuple(files))
 
 
 def _reason(error: Exception) -> str:

@@ -166,8 +166,9 @@ def members_of(source: BinaryIO) -> dict[str, str]:
 def _metadata(source: BinaryIO) -> dict[bytes, bytes]:
     try:
         return pq.read_metadata(source).metadata or {}
-    except pa.ArrowInvalid as error:
-        raise NotOursError(f"has metadata that cannot be read: {error}") from error
+    except (pa.ArrowInvalid, OSError) as error:
+        line = str(error).splitlines()[0]
+        raise NotOursError(f"has metadata that cannot be read: {line}") from error
 
 
 def _digest(content: bytes) -> str:

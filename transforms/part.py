@@ -1,9 +1,10 @@
 """Parts: the files of the output, what they hold, and how they are written."""
 
+import contextlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 
@@ -199,10 +200,27 @@ def _members(blocks: Sequence[Block]) -> list[tuple[str, str]]:
 
 
 def read_totals(output: str, stem: str) -> PartTotals:
-    """What a part that is written holds, from its file's footer alone."""
-    with storage.open_input(part_uri(output, EMBEDDINGS, stem)) as source:
+    """What a part that is written holds, from its file's footer alone.
+
+    Raises:
+      NotOursError: The file is damaged.
+    """
+    with _open_part(output, stem) as source:
         description, digest = parquet.read_description(source)
     return totals_of(description, digest=digest)
+
+
+@contextlib.contextmanager
+def _open_part(output: str, stem: str) -> Iterator[BinaryIO]:
+    """Opens a part's embeddings file; what is wrong with its bytes names it."""
+    uri = part_uri(output, EMBEDDINGS, stem)
+    with storage.open_input(uri) as source:
+        try:
+            yield source
+        except parquet.NotOursError as error:
+            raise parquet.NotOursError(
+                f"{uri} {error}; delete it, and the next run makes it again"
+            ) from error
 
 
 def totals_of(description: dict[str, Any], *, digest: str) -> PartTotals:
@@ -217,6 +235,10 @@ def totals_of(description: dict[str, Any], *, digest: str) -> PartTotals:
 
 
 def read_members(output: str, stem: str) -> dict[str, str]:
-    """Versions of the plain files that a part's rows are of, by URI."""
-    with storage.open_input(part_uri(output, EMBEDDINGS, stem)) as source:
+    """Versions of the plain files that a part's rows are of, by URI.
+
+    Raises:
+      NotOursError: The file is damaged.
+    """
+    with _open_part(output, stem) as source:
         return parquet.members_of(source)

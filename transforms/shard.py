@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 import zlib
 from dataclasses import dataclass
@@ -29,6 +30,16 @@ class File:
     def version(self) -> str:
         """Changes whenever the content does, as far as a listing tells."""
         return f"{self.size}@{self.updated!r}"
+
+    @property
+    def key(self) -> str:
+        """The URI as the table has it."""
+        return uri_text(self.uri)
+
+
+def uri_text(uri: str) -> str:
+    """A local name as text: its bytes need not be UTF-8, but Arrow's strings are."""
+    return os.fsencode(uri).decode("utf-8", "backslashreplace")
 
 
 @dataclass(frozen=True)

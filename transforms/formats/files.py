@@ -1,7 +1,6 @@
 """Plain image files, a group of which counts as one shard."""
 
 import contextlib
-import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from apache_beam.io.filesystem import BeamIOError
 
 from ..block import Fault
-from ..shard import Shard
+from ..shard import Shard, uri_text
 from .record import Columns, Opener, Record
 
 _THREADS = 8
@@ -47,17 +46,12 @@ def read(shard: Shard, columns: Columns, *, open_input: Opener) -> Iterator[Reco
 def _read_file(uri: str, *, open_input: Opener) -> Record:
     try:
         with contextlib.closing(open_input(uri)) as file:
-            return Record(_text(uri), file.read())
+            return Record(uri_text(uri), file.read())
     except Exception as error:
         if not _is_gone(error):
             raise
         message = f"{type(error).__name__}: {error}".splitlines()[0]
-        return Record(_text(uri), None, fault=Fault("read", "unreadable", message))
-
-
-def _text(uri: str) -> str:
-    """A local name as text: its bytes need not be UTF-8, but Arrow's strings are."""
-    return os.fsencode(uri).decode("utf-8", "backslashreplace")
+        return Record(uri_text(uri), None, fault=Fault("read", "unreadable", message))
 
 
 def _is_gone(error: object) -> bool:
