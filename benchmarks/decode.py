@@ -47,7 +47,7 @@ def main() -> None:
             *(f"{statistics.median(times[name]):.2f}" for name in WAYS),
             *(f"{r:.2f}" for r in (statistics.median(ratios), ratios[0], ratios[-1])),
         )
-    Console().print(table)
+    Console(width=100).print(table)
 
 
 def measure(data: bytes, *, repeats: int) -> dict[str, list[float]]:

@@ -167,8 +167,9 @@ def decode_image(
     except DecodeError:
         raise
     except Exception as failure:
-        # The bad-record boundary. Decoders throw whatever bad bytes make of them:
-        # 14 kinds were seen. The caller counts each by its name.
+        # The bad-record boundary. Decoders throw whatever bad bytes make of them;
+        # seen were OSError, SyntaxError, ValueError, RuntimeError, OverflowError and
+        # AttributeError. The caller counts each by its name.
         raise _explain(failure, form=form) from failure
 
 
