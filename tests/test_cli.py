@@ -54,8 +54,8 @@ def _run(source: Path | str, output: Path, *options: str) -> tuple[str, ...]:
         ),
         (
             ["--rows_per_part", "100"],
-            "--rows_per_part 100 is not a multiple of --batch_size 16, so each part would"
-            " end in a padded batch; try 112",
+            "--rows_per_part 100 is not a multiple of --batch_size 16, so each part"
+            " would end in a padded batch; try 112",
         ),
         (["--fit", "squash"], "argument --fit: invalid choice: 'squash'"),
         (["--keep_columns", "lable"], "lable"),
