@@ -16,9 +16,9 @@ RUN_JSON, SUMMARY_JSON = "run.json", "summary.json"
 def prepare(job: Job, *, overwrite: bool) -> Plan:
     """Makes the output ready for a job: its own, or empty.
 
-    Writes `run.json` where there is none. With `overwrite`, removes what is there
-    first, `run.json` last, so that a crash leaves an output that can be resumed or
-    overwritten again.
+    Writes `run.json` where there is none. Removes what killed processes left of their
+    writes; with `overwrite` all that is there, `run.json` last, so that a crash leaves
+    an output that can be resumed or overwritten again.
 
     Returns:
       What is left to do.
@@ -41,6 +41,9 @@ def prepare(job: Job, *, overwrite: bool) -> Plan:
         write_json(job.output, RUN_JSON, job.run_json())
     else:
         _check_same(found, job)
+    if storage.is_local(job.output):
+        for table in ("", ERRORS, EMBEDDINGS):
+            storage.remove_stale_partials(storage.join(job.output, table))
     return make_plan(
         job.shards,
         good_stems=good,
