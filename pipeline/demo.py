@@ -7,6 +7,7 @@ import tarfile
 
 import numpy as np
 from PIL import Image, ImageDraw
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
@@ -131,9 +132,10 @@ def _show(output: str) -> None:
 
 
 def _rows_table(rows: list[dict[str, object]]) -> Table:
-    table = Table(title="embeddings")
-    for name in ("shard", "row", "key", "embedding", "best label", "score"):
-        table.add_column(name, no_wrap=True, max_width=20)
+    table = Table(box=SIMPLE)
+    widths = {"shard": 14, "row": 3, "key": 13, "embedding": 12, "best label": 14}
+    for name, width in {**widths, "score": 5}.items():
+        table.add_column(name, no_wrap=True, width=width)
     for row in rows:
         embedding, predictions = row["embedding"], row["predictions"]
         assert isinstance(embedding, list) and isinstance(predictions, list)
@@ -142,7 +144,7 @@ def _rows_table(rows: list[dict[str, object]]) -> Table:
             str(row["shard"]).rsplit("/", 1)[-1].split("#")[0],
             str(row["row"]),
             str(row["key"]).rsplit("/", 1)[-1],
-            f"{start}, … ({len(embedding)})",
+            f"{start}, …",
             predictions[0]["label"],
             f"{predictions[0]['score']:.3f}",
         )

@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 import typing
+import warnings
 from collections.abc import Mapping
 
 from . import errors
@@ -63,6 +64,8 @@ def _quieten() -> None:
     )
     # What is measured of a model at load, and how far its copying is.
     logging.getLogger("transforms").setLevel(logging.INFO)
+    # Google's clients say it of Python 3.10, a line for each of them.
+    warnings.filterwarnings("ignore", message="You are using a non-supported Python")
     if not _wants_traceback():
         # It logs what it raises, trace and all; the last line says it once.
         logging.getLogger("apache_beam.runners.common").setLevel(logging.CRITICAL)
