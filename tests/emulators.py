@@ -5,12 +5,14 @@ import http.client
 import json
 import os
 import random
+import re
 import socket
 import struct
 import threading
 import urllib.parse
+import urllib.request
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from gcp_storage_emulator.server import create_server
 from google.cloud import storage as google_storage
+from moto.backends import get_backend
 from moto.server import ThreadedMotoServer
 
 BUCKET = "bucket"
@@ -37,8 +40,34 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def write_credentials(path: Path) -> Path:
-    """Writes a service account's key file of the right form, which nobody accepts."""
+class _Tokens(BaseHTTPRequestHandler):
+    """Gives everybody an access token."""
+
+    def log_message(self, *_: object) -> None:
+        """Says nothing."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        token = {"access_token": "t", "token_type": "Bearer", "expires_in": 3600}
+        self.send_response_only(200)
+        self.send_header("Content-Type", "application/json")
+        self.end_headers()
+        self.wfile.write(json.dumps(token).encode())
+
+
+@pytest.fixture(scope="session")
+def google_credentials(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A key file of a service account, and who gives tokens for it."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Tokens)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    path = tmp_path_factory.mktemp("credentials") / "key.json"
+    port = server.server_address[1]
+    yield _write_credentials(path, token_uri=f"http://127.0.0.1:{port}/token")
+    server.shutdown()
+    server.server_close()
+
+
+def _write_credentials(path: Path, *, token_uri: str) -> Path:
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     text = key.private_bytes(
         serialization.Encoding.PEM,
@@ -52,7 +81,7 @@ def write_credentials(path: Path) -> Path:
         "private_key": text.decode(),
         "client_email": "tests@project.iam.gserviceaccount.com",
         "client_id": "0",
-        "token_uri": "http://127.0.0.1:9/token",
+        "token_uri": token_uri,
     }
     path.write_text(json.dumps(content))
     return path
@@ -62,6 +91,8 @@ def write_credentials(path: Path) -> Path:
 def _gcs_port() -> Iterator[int]:
     port = free_port()
     server = create_server("127.0.0.1", port, in_memory=True)
+    # It would save a list of all objects at every write, also in memory.
+    server._storage._write_config_to_file = lambda: None
     server.start()
     yield port
     server.stop()
@@ -69,19 +100,14 @@ def _gcs_port() -> Iterator[int]:
 
 @pytest.fixture
 def gcs(
-    _gcs_port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    _gcs_port: int, google_credentials: Path, monkeypatch: pytest.MonkeyPatch
 ) -> google_storage.Bucket:
     """An empty bucket of an emulator that every client of this process talks to."""
-    key = write_credentials(tmp_path / "credentials.json")
-    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(key))
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(google_credentials))
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{_gcs_port}")
+    urllib.request.urlopen(f"http://127.0.0.1:{_gcs_port}/wipe").close()
     client = google_storage.Client.create_anonymous_client()
     client.project = "project"
-    bucket = client.bucket(BUCKET)
-    if bucket.exists():
-        for blob in list(bucket.list_blobs()):
-            blob.delete()
-        return bucket
     return client.create_bucket(BUCKET)
 
 
@@ -108,6 +134,12 @@ class S3(dict[str, str]):
         """The options on a command line."""
         return tuple(f"--{name}={value}" for name, value in self.items())
 
+    def put_many(self, names: Iterable[str]) -> None:
+        """Writes small objects past the client and the server."""
+        [store] = get_backend("s3")["123456789012"].values()
+        for name in names:
+            store.put_object(BUCKET, name, b"x")
+
 
 @pytest.fixture(scope="session")
 def _s3_port() -> Iterator[int]:
@@ -120,15 +152,25 @@ def _s3_port() -> Iterator[int]:
 @pytest.fixture
 def s3(_s3_port: int) -> S3:
     """An S3 emulator with an empty bucket."""
-    made = S3(f"http://127.0.0.1:{_s3_port}")
-    with contextlib.suppress(made.client.exceptions.NoSuchBucket):
-        for page in made.client.get_paginator("list_objects_v2").paginate(
-            Bucket=BUCKET
-        ):
-            for each in page.get("Contents", []):
-                made.client.delete_object(Bucket=BUCKET, Key=each["Key"])
+    endpoint = f"http://127.0.0.1:{_s3_port}"
+    reset = urllib.request.Request(f"{endpoint}/moto-api/reset", method="POST")
+    urllib.request.urlopen(reset).close()
+    made = S3(endpoint)
     made.client.create_bucket(Bucket=BUCKET)
     return made
+
+
+def put_many_gcs(names: Iterable[str]) -> None:
+    """Writes small objects over one connection, faster than the client does."""
+    endpoint = os.environ["STORAGE_EMULATOR_HOST"].removeprefix("http://")
+    connection = http.client.HTTPConnection(endpoint)
+    path = f"/upload/storage/v1/b/{BUCKET}/o?uploadType=media&name="
+    for name in names:
+        connection.request("POST", path + name, b"x")
+        answer = connection.getresponse()
+        answer.read()
+        assert answer.status == 200
+    connection.close()
 
 
 class FaultyProxy:
@@ -136,7 +178,7 @@ class FaultyProxy:
 
     Attributes:
       url: Where it listens.
-      requests: How many have come.
+      requests: What was asked for: methods and paths.
       faults: How many it failed, by the way.
     """
 
@@ -156,7 +198,9 @@ class FaultyProxy:
         seed: Of the choice of requests.
         most: Faults in all; None: no bound.
         """
-        self.target, self.requests, self.faults = target, 0, Counter[str]()
+        self.target = target
+        self.requests: list[str] = []
+        self.faults: Counter[str] = Counter()
         self._rate, self._most = rate, most
         self._random, self._due = random.Random(seed), list(ways)
         self._lock, self._stopped = threading.Lock(), threading.Event()
@@ -174,10 +218,11 @@ class FaultyProxy:
         self._server.shutdown()
         self._server.server_close()
 
-    def choose(self, *, download: bool) -> str | None:
+    def choose(self, request: str) -> str | None:
         """How the next request fails; None if it does not."""
+        download = request.startswith("GET") and "alt=media" in request
         with self._lock:
-            self.requests += 1
+            self.requests.append(request)
             due = self._random.random() < self._rate
             if not due or self.faults.total() == self._most:
                 return None
@@ -203,8 +248,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _forward(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        is_download = self.command == "GET" and "alt=media" in self.path
-        way = self.proxy.choose(download=is_download)
+        # Google's client looks a bucket up in the background, for traces that it may
+        # make, and goes on without an answer: not a request of ours.
+        is_trace = self.command == "GET" and re.search(r"/b/[^/]+\?", self.path)
+        way = None if is_trace else self.proxy.choose(f"{self.command} {self.path}")
         if way and way.isdigit():
             self._answer(int(way), {}, b"{}")
         elif way == "reset":
@@ -229,7 +276,7 @@ class _Handler(BaseHTTPRequestHandler):
             for name, value in answer.getheaders()
             if name.lower() not in ("content-length", "transfer-encoding", "connection")
         }
-        if "/o?" in self.path and answer.status == 200:
+        if self.command == "GET" and "/o?" in self.path and answer.status == 200:
             data = _one_page(data, self.path)
         if way == "short":
             data = data[: len(data) // 2]

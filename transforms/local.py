@@ -34,22 +34,29 @@ _partials: set[str] = set()
 
 def open_file(path: str, *, retries: Retries) -> BinaryIO:
     """Opens a file for reading; one that ends before its size is an error."""
-    status = retry.call(lambda: os.stat(path), what=f"open {path}", retries=retries)
+    descriptor = retry.call(partial(_open, path), what=f"open {path}", retries=retries)
+    status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
         return open(path, "rb")
-    file = _File(path, size=status.st_size, retries=retries)
+    file = _File(path, descriptor, size=status.st_size, retries=retries)
     return io.BufferedReader(file, _BUFFER)
+
+
+def _open(path: str) -> int:
+    return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
 
 class _File(io.RawIOBase):
     """A regular file of a size that is known; what fails to come is asked for again."""
 
-    def __init__(self, path: str, *, size: int, retries: Retries) -> None:
+    def __init__(
+        self, path: str, descriptor: int, *, size: int, retries: Retries
+    ) -> None:
         super().__init__()
         self._path, self._size, self._retries = path, size, retries
+        self._descriptor = descriptor
         self._position = 0
-        self._descriptor = -1
-        retry.call(self._reopen, what=f"open {path}", retries=retries)
 
     def readable(self) -> bool:
         return True
@@ -114,7 +121,7 @@ class _File(io.RawIOBase):
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
-        self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        self._descriptor = _open(self._path)
 
 
 @contextlib.contextmanager

@@ -243,7 +243,7 @@ class RemoteFile(io.BufferedIOBase):
         return self._chunk[offset : offset + wanted]
 
     def _next_chunk(self, wanted: int) -> None:
-        goes_on = self._position == self._chunk_begin + len(self._chunk)
+        goes_on = 0 < len(self._chunk) == self._position - self._chunk_begin
         grown = min(2 * self._fetch_size, _LARGEST_FETCH)
         self._fetch_size = grown if goes_on else _FIRST_FETCH
         begin = self._position

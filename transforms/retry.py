@@ -185,9 +185,8 @@ def status_of(error: object) -> int | None:
     if isinstance(error, int):
         return error
     response = getattr(error, "response", None)
-    if isinstance(response, dict):
-        response = response.get("ResponseMetadata", {})
-        return response.get("HTTPStatusCode")
+    if isinstance(response, dict) and "ResponseMetadata" in response:
+        return response["ResponseMetadata"].get("HTTPStatusCode")
     for holder in (error, response):
         for name in ("code", "status_code"):
             status = getattr(holder, name, None)

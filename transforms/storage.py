@@ -124,7 +124,8 @@ def match(pattern: str, *, retries: Retries = DEFAULT) -> Iterator[FileMetadata]
         objects: Iterable[Any] = [found] if found else []
     else:
         objects = remote.list(prefix)
-    wanted = re.compile(FileSystem.translate_pattern(pattern))
+    # Python warns of a bracket in brackets, which is how a pattern quotes one.
+    wanted = re.compile(FileSystem.translate_pattern(pattern).replace("[[", r"[\["))
     for each in objects:
         if wanted.match(each.uri):
             yield FileMetadata(each.uri, each.size, each.updated)
