@@ -51,6 +51,7 @@ def noise(*shape, seed=1):
         ("random:R50x1:21", 64, 64),
         ("random:R50x1:21", 65, 65),
         ("random:R50x1:21", 33, 47),
+        ("random:R101x1:21", 40, 33),
         ("random:R14x3:21", 64, 64),
         ("random:R14x3:21", 47, 33),
         ("random:R14x1:21", 128, 96),
