@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
-from transforms import EMBEDDINGS, ERRORS, read_members, storage
+from transforms import EMBEDDINGS, ERRORS, read_members, read_resume_at, storage
 
 from .errors import UsageError
 from .job import Job
@@ -50,6 +50,7 @@ def prepare(job: Job, *, overwrite: bool) -> Plan:
         bad_stems=stems(job.output, ERRORS),
         rows_per_part=job.cut.part,
         read_members=partial(read_members, job.output),
+        read_resume_at=partial(read_resume_at, job.output),
     )
 
 

@@ -73,6 +73,7 @@ def make_plan(
     bad_stems: Iterable[str],
     rows_per_part: int,
     read_members: Callable[[str], Members],
+    read_resume_at: Callable[[str], int | None],
 ) -> Plan:
     """Compares what is asked for with what is there.
 
@@ -82,6 +83,8 @@ def make_plan(
       bad_stems: Of the files in `errors/`.
       rows_per_part: Of this output.
       read_members: Gives the plain files behind a part, by its stem.
+      read_resume_at: Gives the byte of its shard at which the next part begins, by
+        its stem.
     """
     tables = _tables(good_stems)
     wanted, stale = list(shards), set[str]()
@@ -95,7 +98,13 @@ def make_plan(
         if table.family in families and table.name not in names:
             stale.add(table.name)
     left = [
-        _with_done(shard, tables.get(shard.name), rows_per_part) for shard in wanted
+        _without_done(
+            shard,
+            tables.get(shard.name),
+            rows_per_part=rows_per_part,
+            read_resume_at=read_resume_at,
+        )
+        for shard in wanted
     ]
     kept = [table for name, table in tables.items() if name not in stale]
     gone = sorted(stem for name in stale for stem in tables[name].stems)
@@ -124,12 +133,29 @@ def _tables(stems: Iterable[str]) -> dict[str, Table]:
     return tables
 
 
-def _with_done(shard: Shard, table: Table | None, rows_per_part: int) -> Shard | None:
+def _without_done(
+    shard: Shard,
+    table: Table | None,
+    *,
+    rows_per_part: int,
+    read_resume_at: Callable[[str], int | None],
+) -> Shard | None:
+    """What is left of a shard: nothing, all of it, or what its parts do not have."""
     if table is None:
         return shard
     if table.is_complete(rows_per_part=rows_per_part):
         return None
-    return replace(shard, done_parts=frozenset(table.firsts))
+    begun = replace(shard, done_parts=frozenset(table.firsts))
+    row = 0
+    while row in table.firsts:
+        row += rows_per_part
+    if not row or shard.format in ("files", "parquet"):
+        return replace(begun, start_row=row)
+    offset = read_resume_at(f"{table.name}-{row - rows_per_part:010d}")
+    # It is not known of a packed shard, which has to be read from its start.
+    return (
+        begun if offset is None else replace(begun, start_row=row, start_offset=offset)
+    )
 
 
 def _orphans(

@@ -40,6 +40,7 @@ class _Output:
 
     parts: dict[str, dict[str, str]] = field(default_factory=dict)
     errors: set[str] = field(default_factory=set)
+    offsets: dict[str, int] = field(default_factory=dict)
 
     def plan(self, *shards: Shard) -> Plan:
         return make_plan(
@@ -48,6 +49,7 @@ class _Output:
             bad_stems=self.errors,
             rows_per_part=ROWS,
             read_members=lambda stem: self.parts[stem],
+            read_resume_at=self.offsets.get,
         )
 
     def add(self, shard: Shard, *, rows: int | None = None) -> None:
@@ -106,6 +108,37 @@ def test_only_missing_parts_are_left(missing: int | None, done: set[int]) -> Non
     [shard] = output.plan(tar).shards
     assert shard.done_parts == done
     assert (shard.uri, shard.files) == (tar.uri, tar.files)
+
+
+def test_a_shard_is_read_on_from_its_first_missing_part() -> None:
+    output, tar = _Output(), _tar("/a.tar")
+    output.add(tar, rows=10)
+    first, second, last = _stems(tar, 10)
+    del output.parts[last]
+    output.offsets = {first: 700, second: 900}
+    [shard] = output.plan(tar).shards
+    assert (shard.start_row, shard.start_offset) == (8, 900)
+    del output.parts[second]
+    [shard] = output.plan(tar).shards
+    assert (shard.start_row, shard.start_offset) == (4, 700)
+
+
+def test_a_packed_shard_is_read_from_its_start() -> None:
+    output, tar = _Output(), _tar("/a.tar")
+    output.add(tar, rows=10)
+    del output.parts[_stems(tar, 10)[-1]]
+    [shard] = output.plan(tar).shards
+    assert (shard.start_row, shard.start_offset) == (0, 0)
+    assert shard.done_parts == {0, 4}
+
+
+def test_what_comes_after_a_missing_part_is_no_start() -> None:
+    output, tar = _Output(), _tar("/a.tar")
+    output.add(tar, rows=10)
+    output.offsets = dict.fromkeys(_stems(tar, 10), 900)
+    del output.parts[_stems(tar, 10)[0]]
+    [shard] = output.plan(tar).shards
+    assert (shard.start_row, shard.start_offset) == (0, 0)
 
 
 def test_parts_of_a_group_are_resumed_like_any() -> None:

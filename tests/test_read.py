@@ -1,6 +1,7 @@
 """Shards are cut into blocks that never cross the border of a part."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pyarrow as pa
 import pytest
@@ -103,3 +104,15 @@ def test_a_faulty_record_is_a_row() -> None:
     [block] = cut_blocks(SHARD, records, columns=Columns(), cut=Cut(block=8, part=8))
     assert block.rows["image"].to_pylist() == [None]
     assert block.rows["error"].to_pylist() == ["no_image"]
+
+
+def test_reading_goes_on_from_the_start_row() -> None:
+    shard = replace(SHARD, start_row=4, done_parts=frozenset({0, 8}))
+    assert _places(_cut(8, block=4, part=4, shard=shard)) == [(4, 4, 4, True, False)]
+
+
+def test_the_end_of_a_part_knows_where_the_next_begins() -> None:
+    records = [Record("k", b"x", offset=100 * number) for number in range(6)]
+    cut = Cut(block=2, part=4)
+    blocks = cut_blocks(SHARD, records, columns=Columns(), cut=cut)
+    assert [block.place.resume_at for block in blocks] == [None, 400, None]

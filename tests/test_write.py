@@ -147,6 +147,7 @@ def test_each_file_says_what_it_holds(tmp_path: Path) -> None:
         "data_digest": hashlib.sha256(data).hexdigest(),
         "errors_digest": hashlib.sha256(bad_footer).hexdigest(),
         "identity": "id",
+        "resume_at": None,
         "stem": "a-1-2-0000000016-last",
         "shard": "/in/a.tar",
         "first_row": 16,

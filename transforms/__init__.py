@@ -15,7 +15,14 @@ from .formats import (
 from .image import Preprocess
 from .listing import Listing, group_files, list_shards
 from .loading import describe_model, load_model
-from .part import EMBEDDINGS, ERRORS, PartTotals, part_uri, read_members
+from .part import (
+    EMBEDDINGS,
+    ERRORS,
+    PartTotals,
+    part_uri,
+    read_members,
+    read_resume_at,
+)
 from .predict import Outputs, PredictImages
 from .read import Cut, ReadImages
 from .shard import File, Shard
@@ -54,5 +61,6 @@ __all__ = [
     "parse_keep",
     "part_uri",
     "read_members",
+    "read_resume_at",
     "storage",
 ]

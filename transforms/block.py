@@ -34,6 +34,8 @@ class Place:
       row: The block's own first row in the shard.
       ends_part: The part's last block.
       ends_shard: The shard's last block, so its last part's last.
+      resume_at: At the end of a part, the byte of the shard from which reading gives
+        the next row; None where there is none such.
     """
 
     shard: str
@@ -42,6 +44,7 @@ class Place:
     row: int
     ends_part: bool
     ends_shard: bool
+    resume_at: int | None = None
 
 
 @dataclass(frozen=True)

@@ -153,6 +153,7 @@ def write_part(blocks: Sequence[Block], *, output: str, identity: str) -> PartTo
         raise IncompletePartError(f"blocks are missing of {blocks[0].place}")
     totals = _totals(blocks)
     description = {"identity": identity, **asdict(totals)}
+    description["resume_at"] = blocks[-1].place.resume_at
     del description["digest"]
     errors = part_uri(output, ERRORS, totals.stem)
     if totals.bad:
@@ -232,6 +233,13 @@ def totals_of(description: dict[str, Any], *, digest: str) -> PartTotals:
         errors=tuple((error, rows) for error, rows in errors),
         digest=digest,
     )
+
+
+def read_resume_at(output: str, stem: str) -> int | None:
+    """The byte of a part's shard from which reading gives the row after the part."""
+    with storage.open_input(part_uri(output, EMBEDDINGS, stem)) as source:
+        description, _ = parquet.read_description(source)
+    return description["resume_at"]
 
 
 def read_members(output: str, stem: str) -> dict[str, str]:

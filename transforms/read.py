@@ -45,14 +45,19 @@ def cut_blocks(
     """
     schema = _schema(columns)
     waiting: list[Record] = []
-    first = 0
+    first = shard.start_row
 
-    def block(*, ends_shard: bool) -> Iterator[Block]:
+    def block(*, following: Record | None) -> Iterator[Block]:
         part = first - first % cut.part
         if part in shard.done_parts:
             return
+        ends_shard = following is None
         ends_part = ends_shard or (first + len(waiting)) % cut.part == 0
-        place = Place(shard.uri, shard.name, part, first, ends_part, ends_shard)
+        resume_at = following.offset if following and ends_part else None
+        place = Place(
+            *(shard.uri, shard.name, part, first),
+            *(ends_part, ends_shard, resume_at),
+        )
         rows = _to_rows(waiting, schema=schema)
         if shard.format == "files":
             files = shard.files[first : first + len(waiting)]
@@ -65,11 +70,11 @@ def cut_blocks(
         if len(waiting) == cut.block or (
             waiting and (first + len(waiting)) % cut.part == 0
         ):
-            yield from block(ends_shard=False)
+            yield from block(following=record)
             first += len(waiting)
             waiting = []
         waiting.append(record)
-    yield from block(ends_shard=True)
+    yield from block(following=None)
 
 
 def _until_damage(records: Iterable[Record]) -> Iterator[Record]:

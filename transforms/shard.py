@@ -52,12 +52,16 @@ class Shard:
       files: The shard file, or the group's image files in row order.
       done_parts: First rows of the parts that need no work. A reader passes over
         their rows.
+      start_row: The row at which reading begins: those before it are all done.
+      start_offset: Where that row is, in bytes of a tar or TFRecord file.
     """
 
     uri: str
     format: str
     files: tuple[File, ...]
     done_parts: frozenset[int] = frozenset()
+    start_row: int = 0
+    start_offset: int = 0
 
     @property
     def size(self) -> int:
@@ -104,12 +108,14 @@ class ShardCoder(coders.Coder):
 
     def encode(self, value: Shard) -> bytes:
         files = [(file.uri, file.size, file.updated) for file in value.files]
-        fields = (value.uri, value.format, files, sorted(value.done_parts))
+        start = (value.start_row, value.start_offset)
+        fields = (value.uri, value.format, files, sorted(value.done_parts), *start)
         return zlib.compress(json.dumps(fields).encode())
 
     def decode(self, encoded: bytes) -> Shard:
-        uri, form, files, done = json.loads(zlib.decompress(encoded))
-        return Shard(uri, form, tuple(File(*file) for file in files), frozenset(done))
+        uri, form, files, done, *start = json.loads(zlib.decompress(encoded))
+        members = tuple(File(*file) for file in files)
+        return Shard(uri, form, members, frozenset(done), *start)
 
     def is_deterministic(self) -> bool:
         return True

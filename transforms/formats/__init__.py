@@ -34,7 +34,7 @@ _PEEKS = {"tfrecord": tfrecord.kept_types, "parquet": parquet.kept_types}
 def read_records(
     shard: Shard, columns: Columns, *, open_input: Opener = storage.open_input
 ) -> Iterator[Record]:
-    """Reads a shard from its first row to its last, in order.
+    """Reads a shard from its start row to its last, in order.
 
     Close the generator where it is left early: it holds an open file, or threads.
 

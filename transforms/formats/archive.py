@@ -7,7 +7,7 @@ the framing is our own, and `tarfile` only reads the fields of a header.
 
 import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .record import DamagedShardError
 from .stream import Stream
@@ -37,13 +37,14 @@ class Member:
     Attributes:
       name: With its folders; bytes that are not UTF-8 are backslash escapes.
       size: Bytes as the header says; the archive may end before.
-      offset: Byte of the archive at which its header begins.
+      begin: Byte at which its headers begin, so that reading may begin there; None
+        where it needs more: the archive is packed, or has headers that are for all.
       sparse: Its data are a map of holes and pieces, not the file's bytes.
     """
 
     name: str
     size: int
-    offset: int
+    begin: int | None
     sparse: bool
 
 
@@ -65,18 +66,22 @@ class Archive:
         self._extra_for_all: dict[str, str] = {}
 
     def __iter__(self) -> Iterator[Member]:
+        begin: int | None = None
         while True:
             self._finish()
             offset = self._stream.position
+            begin = offset if begin is None else begin
             header = self._next_header()
             if header is None:
                 return
             info = _parse(header, offset=offset)
             if self._is_extension(info, offset=offset):
                 continue
+            alone = not self._stream.packed and not self._extra_for_all
             member = self._begin(info, header=header, offset=offset)
             if info.isreg():
-                yield member
+                yield replace(member, begin=begin if alone else None)
+            begin = None
 
     def read(self, member: Member) -> bytes:
         """All bytes of the member that the iteration is at."""
@@ -134,7 +139,7 @@ class Archive:
         self._name = extra.get("GNU.sparse.name") or extra.get("path") or info.name
         self._left = 0 if info.type in _NO_DATA else size
         self._padding = -self._left % _BLOCK
-        return Member(self._name, size, offset, sparse)
+        return Member(self._name, size, None, sparse)
 
     def _is_extension(self, info: tarfile.TarInfo, *, offset: int) -> bool:
         """Takes in a header that is about the next one, or about all that follow."""

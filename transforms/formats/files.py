@@ -33,7 +33,7 @@ def read(shard: Shard, columns: Columns, *, open_input: Opener) -> Iterator[Reco
     pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="bitbeam-files")
     try:
         waiting: deque[Future[Record]] = deque()
-        for file in shard.files:
+        for file in shard.files[shard.start_row :]:
             if len(waiting) == _THREADS:
                 yield waiting.popleft().result()
             waiting.append(pool.submit(_read_file, file.uri, open_input=open_input))

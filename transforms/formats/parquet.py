@@ -47,8 +47,10 @@ def read(shard: Shard, columns: Columns, *, open_input: Opener) -> Iterator[Reco
         first = 0
         for group in range(table.num_row_groups):
             rows = _RowGroup(table, group, layout.columns, first, source)
-            for batch in rows.batches():
-                yield from to_records(batch, layout=layout, columns=columns)
+            skip = max(0, shard.start_row - first)
+            if skip < rows.count:
+                for batch in rows.batches(skip=skip):
+                    yield from to_records(batch, layout=layout, columns=columns)
             first += rows.count
         if first != table.metadata.num_rows:
             why = f"the footer tells of {table.metadata.num_rows:,} rows in all"
@@ -168,11 +170,15 @@ class _RowGroup:
         """Rows, as the footer says."""
         return int(self.table.metadata.row_group(self.number).num_rows)
 
-    def batches(self) -> Iterator[pa.RecordBatch]:
-        """The rows in order, all that can be read before the first that cannot."""
-        done = 0
+    def batches(self, *, skip: int) -> Iterator[pa.RecordBatch]:
+        """The rows in order, all that can be read before the first that cannot.
+
+        Args:
+          skip: Rows to leave out at the beginning.
+        """
+        done = skip
         try:
-            for batch in self._read(self._batch_size(), skip=0):
+            for batch in self._read(self._batch_size(), skip=skip):
                 done += len(batch)
                 yield batch
         except DamagedShardError:
@@ -191,9 +197,10 @@ class _RowGroup:
                 batch = next(batches, None)
             if batch is None:
                 break
+            fresh = done + len(batch) - skip
             done += len(batch)
-            if done > skip:
-                yield batch
+            if fresh > 0:
+                yield batch[-fresh:] if fresh < len(batch) else batch
         if done < self.count:
             why = ValueError(f"the row group ends {self.count - done:,} rows early")
             raise _damaged(why, row=self.first + done)

@@ -36,12 +36,15 @@ class Record:
       image: The encoded image; None only where `fault` says why.
       kept: Values of `Columns.keep` by name; a missing one is null.
       fault: What is wrong with the row as far as a reader can tell.
+      offset: Byte of a tar or TFRecord file from which reading gives this row and
+        those after it; None where there is none such.
     """
 
     key: str | None
     image: bytes | None
     kept: Mapping[str, object] = field(default_factory=dict)
     fault: Fault | None = None
+    offset: int | None = field(default=None, compare=False)
 
 
 class DamagedShardError(Exception):

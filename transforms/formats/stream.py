@@ -28,16 +28,23 @@ class Stream:
     """
 
     def __init__(
-        self, file: BinaryIO, *, is_plain: Callable[[bytes], bool] = lambda head: False
+        self,
+        file: BinaryIO,
+        *,
+        start: int = 0,
+        is_plain: Callable[[bytes], bool] = lambda head: False,
     ) -> None:
         """Looks at the file's first bytes.
 
         Args:
           file: Opened for reading, at its start.
+          start: Byte to begin at; only of a file that is not packed.
           is_plain: Tells from up to 12 first bytes that look like gzip that they are
             not, for formats where data may happen to begin like that.
         """
-        self.position = 0
+        self.position = start
+        if start:
+            file.seek(start)
         self._chunk = _read_full(file, size=_HEAD)
         self._start = 0
         self._more: Callable[[int], bytes] = file.read

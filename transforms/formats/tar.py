@@ -38,7 +38,7 @@ def read(shard: Shard, columns: Columns, *, open_input: Opener) -> Iterator[Reco
     """
     sample = _Sample(key="")
     with contextlib.closing(open_input(shard.files[0].uri)) as file:
-        archive = Archive(Stream(file))
+        archive = Archive(Stream(file, start=shard.start_offset))
         try:
             for member in archive:
                 key, extension = split_name(member.name)
@@ -46,7 +46,7 @@ def read(shard: Shard, columns: Columns, *, open_input: Opener) -> Iterator[Reco
                     continue
                 if key != sample.key:
                     yield from sample.finish()
-                    sample = _Sample(key)
+                    sample = _Sample(key, member.begin)
                 sample.add(member, extension, archive=archive, columns=columns)
                 if sample.held >= (_MOST_HELD if len(columns.keep) else 1):
                     yield from sample.release()
@@ -73,6 +73,7 @@ class _Sample:
     """What has been read of one key."""
 
     key: str
+    begin: int | None = None
     images: list[bytes | Fault] = field(default_factory=list)
     rows: int = 0
     extensions: list[str] = field(default_factory=list)
@@ -111,15 +112,17 @@ class _Sample:
 
     def release(self) -> Iterator[Record]:
         """The images so far."""
+        offset = self.begin if not self.rows else None
         self.rows += len(self.images)
         images, self.images = self.images, []
         # A copy: sidecars that follow must not change rows that are out already.
         kept = dict(self.kept)
         for image in images:
             if isinstance(image, Fault):
-                yield Record(self.key, None, kept, image)
+                yield Record(self.key, None, kept, image, offset)
             else:
-                yield Record(self.key, image, kept, self.fault)
+                yield Record(self.key, image, kept, self.fault, offset)
+            offset = None
 
     def finish(self) -> Iterator[Record]:
         """The images so far, or the fault that there were none."""
@@ -127,7 +130,8 @@ class _Sample:
         if self.rows == 0 and self.extensions and not self._is_meta():
             found = ", ".join(self.extensions[:10])
             message = f"no image among the members of this key: {found}"
-            yield Record(self.key, None, self.kept, Fault("read", "no_image", message))
+            fault = Fault("read", "no_image", message)
+            yield Record(self.key, None, self.kept, fault, self.begin)
 
     def _is_meta(self) -> bool:
         base = self.key.rsplit("/", 1)[-1]

@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import struct
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 import google_crc32c
@@ -39,8 +40,13 @@ def read(shard: Shard, columns: Columns, *, open_input: Opener) -> Iterator[Reco
         checksum, so that the next record cannot be found.
     """
     with contextlib.closing(open_input(shard.files[0].uri)) as file:
-        for frame in _frames(Stream(file, is_plain=_is_length)):
-            yield from _to_records(frame, columns=columns)
+        stream = Stream(file, start=shard.start_offset, is_plain=_is_length)
+        for frame in _frames(stream):
+            records = _to_records(frame, columns=columns)
+            first = next(records, None)
+            if first is not None:
+                yield first if stream.packed else replace(first, offset=frame.offset)
+            yield from records
 
 
 def kept_types(
