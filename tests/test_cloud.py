@@ -172,6 +172,19 @@ def test_a_call_that_always_fails_ends_in_one_line(
     assert list(gcs.list_blobs()) == []
 
 
+def test_the_client_of_s3_does_not_retry_by_itself(
+    s3: S3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = s3["s3_endpoint_url"].removeprefix("http://")
+    with emulators.FaultyProxy(target, rate=1.0, ways=("503",)) as proxy:
+        options = PipelineOptions(S3(proxy.url).arguments)
+        monkeypatch.setattr(FileSystems, "_pipeline_options", options)
+        with pytest.raises(storage.StorageError, match="cannot list s3://bucket/a/"):
+            limit = Retries(tries=3, first_wait=0)
+            storage.list_uris(f"{S3_URI}/a/*", retries=limit)
+        assert len(proxy.requests) == 3
+
+
 def test_an_upload_that_fails_half_way_leaves_nothing(
     s3: S3, root: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -347,7 +347,7 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
 
     keep = (
         f".mine~{host}~{os.getpid()}~0123456789ab.partial",
-        ".fresh~another-host~1~0123456789ab.partial",
+        ".fresh~another-host~99999999~0123456789ab.partial",
         "part.parquet",
         ".someone's.partial",
     )
