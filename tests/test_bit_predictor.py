@@ -59,6 +59,19 @@ def test_softmax_is_over_all_classes(reference):
     np.testing.assert_allclose(found.scores, expected[:, :-4:-1], rtol=1e-3)
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_graph_for_gpus_is_the_same_function(monkeypatch, reference, precision):
+    # XLA compiles it for the CPU here: slow, but the same ops.
+    from transforms.bit import network, predictor
+
+    monkeypatch.setattr(network, "on_gpu", lambda: True)
+    monkeypatch.setattr(predictor, "on_gpu", lambda: True)
+    found = load(spec(precision=precision))(pixels(4)).embeddings
+    tolerance = 1e-4 if precision == "float32" else 0.1
+    scale = reference[0].max(axis=1, keepdims=True)
+    assert (np.abs(found - reference[0]) / scale).max() < tolerance
+
+
 def test_activation_is_by_task():
     assert describe(ModelSpec("random:R14x1:21843")).activation == "sigmoid"
     assert describe(ModelSpec("random:R14x1:1000")).activation == "softmax"
