@@ -151,6 +151,7 @@ def plan_job(options: RunOptions) -> Job:
       UsageError: There is no such model, input or column.
     """
     models = _models(options)
+    _check_access(options)
     try:
         infos = tuple(describe_model(spec) for spec in models if spec)
         listing = list_shards(
@@ -178,6 +179,16 @@ def plan_job(options: RunOptions) -> Job:
         decode_threads=options.images.decode_threads,
         max_error_rate=options.output.max_error_rate,
     )
+
+
+def _check_access(options: RunOptions) -> None:
+    """Finds out now, within seconds, what would else fail after minutes of retries."""
+    uri = ""
+    try:
+        for uri in (*options.inputs.patterns, options.output.folder):
+            storage.check_access(uri)
+    except OSError as error:
+        raise UsageError(f"cannot use {uri}: {error}") from error
 
 
 def _absolute(folder: str) -> str:

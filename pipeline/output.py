@@ -27,6 +27,9 @@ def prepare(job: Job, *, overwrite: bool) -> Plan:
       UsageError: The output is of another job, or of no job.
       OSError: The storage fails.
     """
+    if storage.is_local(job.output):
+        for folder in ("", EMBEDDINGS, ERRORS):
+            storage.remove_stale_partials(storage.join(job.output, folder))
     found = _read_json(job.output, RUN_JSON)
     if overwrite and found is not None:
         _remove_all(job.output)

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from operator import attrgetter
 
 from apache_beam.io.filesystem import BeamIOError, FileMetadata, FileSystem
-from apache_beam.io.filesystems import FileSystems
 
 from . import storage
 from .formats.names import format_of, suffix
@@ -47,7 +46,7 @@ def match_files(pattern: str) -> Iterable[FileMetadata]:
     """Lists what a pattern matches, as Beam's FileSystems read it."""
     if storage.is_local(pattern):
         return _match_local(pattern)
-    return FileSystems.match([pattern])[0].metadata_list
+    return storage.match(pattern)
 
 
 def list_shards(

@@ -1,8 +1,6 @@
-"""Models by name, from wherever Beam's file systems reach."""
+"""Models by name, from wherever the storage reaches."""
 
 from typing import TYPE_CHECKING
-
-from apache_beam.io.filesystems import FileSystems
 
 from . import bit, storage
 from .bit import ModelInfo, ModelSpec, Progress, Remote
@@ -30,11 +28,11 @@ def load_model(spec: ModelSpec) -> "Predictor":
 
 
 def _sizes(uri: str) -> dict[str, int]:
-    matches = FileSystems.match([uri, f"{uri.rstrip('/')}/**"])
+    patterns = (uri, f"{uri.rstrip('/')}/**")
     return {
         found.path: found.size_in_bytes
-        for match in matches
-        for found in match.metadata_list
+        for pattern in patterns
+        for found in storage.match(pattern)
     }
 
 
