@@ -64,12 +64,11 @@ def test_bilinear_keeps_grey_images_grey():
     assert np.abs(ours - expected).max() <= 0.6
 
 
-@pytest.mark.parametrize(("width", "height"), SIZES)
+# Of 1 x 1 TensorFlow's float32 makes 223 of 224.
+@pytest.mark.parametrize(("width", "height"), [s for s in SIZES if s != (1, 1)])
 def test_pad_is_tensorflows_resize_with_pad(width, height):
     image = photograph(width, height)
     ours = square(image, 224, resize="bilinear", fit="pad")
-    if max(width, height) == 1:
-        pytest.skip("TensorFlow's float32 makes 223 of 224")
     if min(width, height) * 224 < max(width, height):
         # TensorFlow refuses a picture that would have no row; here it keeps one.
         assert np.count_nonzero(ours.any(axis=(1, 2))) in (1, 224)
