@@ -153,17 +153,25 @@ def slow_open(log, uri):
     return io.BytesIO(b"data")
 
 
+def meet(barrier):
+    global _barrier
+    _barrier = barrier
+
+
 def fetch_in_child(log, _):
     remote = Remote(lambda uri: {uri: 4}, partial(slow_open, log))
+    # None begins before all have started.
+    _barrier.wait()
     with open(cache.fetch(URI, remote=remote), "rb") as file:
         return file.read()
 
 
 def test_many_processes_make_one_copy(tmp_path):
     log = tmp_path / "log"
-    with multiprocessing.get_context("spawn").Pool(6) as pool:
-        found = pool.map(partial(fetch_in_child, str(log)), range(6), chunksize=1)
-    assert found == [b"data"] * 6
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(4, meet, (context.Barrier(4),)) as pool:
+        found = pool.map(partial(fetch_in_child, str(log)), range(4), chunksize=1)
+    assert found == [b"data"] * 4
     assert log.read_text() == "x"
 
 
