@@ -236,8 +236,12 @@ def totals_of(description: dict[str, Any], *, digest: str) -> PartTotals:
 
 
 def read_resume_at(output: str, stem: str) -> int | None:
-    """The byte of a part's shard from which reading gives the row after the part."""
-    with storage.open_input(part_uri(output, EMBEDDINGS, stem)) as source:
+    """The byte of a part's shard from which reading gives the row after the part.
+
+    Raises:
+      NotOursError: The file is damaged.
+    """
+    with _open_part(output, stem) as source:
         description, _ = parquet.read_description(source)
     return description["resume_at"]
 
