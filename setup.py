@@ -19,7 +19,7 @@ setup(
     packages=find_packages(
         include=["pipeline", "pipeline.*", "transforms", "transforms.*"]
     ),
-    package_data={"transforms.bit": ["data/*"]},
+    package_data={"pipeline": ["rates.json"], "transforms.bit": ["data/*"]},
     install_requires=[
         "apache-beam[gcp]==2.77.0",
         "filelock>=3.13",

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
@@ -66,6 +67,10 @@ def _dispatch(argv: list[str]) -> int:
         from .run import run
 
         return run(run_options(args, others))
+    if args.command == "plan":
+        from .estimate import estimate
+
+        return estimate(run_options(args, others), rates_file=args.rates)
     if args.command == "verify":
         from .verify import verify
 
@@ -101,10 +106,8 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=_Formatter,
         allow_abbrev=False,
     )
-    _add_input(run.add_argument_group("input"))
-    _add_model(run.add_argument_group("model"))
-    _add_images(run.add_argument_group("images"))
-    _add_output(run.add_argument_group("output"))
+    _add_job(run)
+    _add_plan(commands)
     demo = commands.add_parser(
         "demo",
         help="make sample shards and run the job on them",
@@ -120,6 +123,32 @@ def build_parser() -> argparse.ArgumentParser:
     _add_verify(commands)
     commands.add_parser("models", help="what --model accepts", allow_abbrev=False)
     return parser
+
+
+def _add_job(command: _Parser) -> None:
+    """The options that say what a run does."""
+    _add_input(command.add_argument_group("input"))
+    _add_model(command.add_argument_group("model"))
+    _add_images(command.add_argument_group("images"))
+    _add_output(command.add_argument_group("output"))
+
+
+def _add_plan(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    plan = commands.add_parser(
+        "plan",
+        help="what a run would do, how long and at what cost; nothing is written",
+        description="Lists the input, reads a few shards, and writes nothing.",
+        epilog=_EPILOG,
+        formatter_class=_Formatter,
+        allow_abbrev=False,
+    )
+    plan.add_argument(
+        "--rates",
+        type=Path,
+        metavar="FILE",
+        help="of machines and their prices, in place of the packaged rates.json",
+    )
+    _add_job(plan)
 
 
 def _add_verify(commands: "argparse._SubParsersAction[_Parser]") -> None:

@@ -34,23 +34,47 @@ def prepare(job: Job, *, overwrite: bool) -> Plan:
     if overwrite and found is not None:
         _remove_all(job.output)
         found = None
+    good = _good_stems(job, found)
+    if found is None:
+        write_json(job.output, RUN_JSON, job.run_json())
+    if storage.is_local(job.output):
+        for table in ("", ERRORS, EMBEDDINGS):
+            storage.remove_stale_partials(storage.join(job.output, table))
+    return _plan(job, good=good, bad=stems(job.output, ERRORS))
+
+
+def survey(job: Job, *, overwrite: bool) -> Plan:
+    """Finds what `prepare` would leave to do; writes and removes nothing.
+
+    Raises:
+      UsageError: The output is of another job, or of no job.
+      OSError: The storage fails.
+    """
+    found = _read_json(job.output, RUN_JSON)
+    if overwrite and found is not None:
+        return _plan(job, good=(), bad=())
+    good = _good_stems(job, found)
+    return _plan(job, good=good, bad=stems(job.output, ERRORS))
+
+
+def _good_stems(job: Job, found: dict[str, object] | None) -> list[str]:
+    """The parts that are there, if they are of this job."""
     good = stems(job.output, EMBEDDINGS)
     if found is None and good:
         raise UsageError(
             f"--output {job.output} holds Parquet files but no run.json, so they are of"
             " no known run; name another folder"
         )
-    if found is None:
-        write_json(job.output, RUN_JSON, job.run_json())
-    else:
+    if found is not None:
         _check_same(found, job)
-    if storage.is_local(job.output):
-        for table in ("", ERRORS, EMBEDDINGS):
-            storage.remove_stale_partials(storage.join(job.output, table))
+    return good
+
+
+def _plan(job: Job, *, good: Sequence[str], bad: Sequence[str]) -> Plan:
     return make_plan(
         job.shards,
         good_stems=good,
-        bad_stems=stems(job.output, ERRORS),
+        bad_stems=bad,
         rows_per_part=job.cut.part,
         read_members=partial(read_members, job.output),
         read_resume_at=partial(read_resume_at, job.output),
