@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
+import pytest
+
 from benchmarks import damaged
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 def test_damaged_images_cost_their_own_rows(tmp_path: Path) -> None:
     report = damaged.survive(tmp_path, images=200, seed=1)
     assert report.failures == []
@@ -13,4 +16,5 @@ def test_damaged_images_cost_their_own_rows(tmp_path: Path) -> None:
     assert sum(found.total() for found in report.errors.values()) == 200
     assert 80 < sum(found.total() - found[""] for found in report.errors.values()) < 190
     assert report.slowest[0] < 5
-    assert report.peak < 1.5 * report.peak_good
+    # An image of --max_pixels in each thread that decodes.
+    assert report.peak < report.peak_good + 2**30

@@ -63,6 +63,12 @@ FORGED: dict[str, tuple[tables.Change, str]] = {
         lambda rows: rows.append_column("more", rows["key"]),
         "has other columns than most: more: string",
     ),
+    "vector": (
+        lambda rows: rows.set_column(
+            rows.schema.get_field_index("embedding"), "embedding", rows["width"]
+        ),
+        "has no column embedding of vectors, not null",
+    ),
     "shorter": (
         lambda rows: rows.set_column(
             rows.schema.get_field_index("embedding"),
@@ -127,3 +133,17 @@ def test_a_member_that_is_another_file_is_found(
         code, lines = verify()
     assert code == 1
     assert "has metadata of other plain files than its rows" in lines[0]
+
+
+def test_an_errors_file_with_other_columns_is_found(
+    verify: Verify, small_table: Path
+) -> None:
+    good = part(small_table, shard="a_tar", first=0)
+    bad = part(small_table, shard="a_tar", first=0, table="errors")
+    with changed(good, bad, small_table / "summary.json"):
+        tables.forge_errors(bad, lambda rows: rows.drop_columns(["bytes"]))
+        code, lines = verify()
+    assert code == 1
+    assert lines[0] == (
+        f"bitbeam: errors/{bad.name}: has other columns than an errors file has"
+    )
