@@ -107,6 +107,7 @@ def build_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     _add_job(run)
+    _add_start(run.add_argument_group("start"))
     _add_plan(commands)
     demo = commands.add_parser(
         "demo",
@@ -131,6 +132,7 @@ def _add_job(command: _Parser) -> None:
     _add_model(command.add_argument_group("model"))
     _add_images(command.add_argument_group("images"))
     _add_output(command.add_argument_group("output"))
+    _add_runner(command.add_argument_group("runner"))
 
 
 def _add_plan(commands: "argparse._SubParsersAction[_Parser]") -> None:
@@ -149,6 +151,7 @@ def _add_plan(commands: "argparse._SubParsersAction[_Parser]") -> None:
         help="of machines and their prices, in place of the packaged rates.json",
     )
     _add_job(plan)
+    plan.set_defaults(no_wait=False, dry_run=False)
 
 
 def _add_verify(commands: "argparse._SubParsersAction[_Parser]") -> None:
@@ -319,8 +322,28 @@ def _add_output(group: _Group) -> None:
         help="share of bad images above which the exit code is 3; where nearly all of"
         " 2,000 in a row are bad, the run stops at once",
     )
+
+
+def _add_runner(group: _Group) -> None:
     group.add_argument(
         "--runner", default="DirectRunner", help="a Beam runner; the default is local"
+    )
+    group.add_argument(
+        "--gpu",
+        metavar="NAME",
+        help="of every worker on Dataflow, such as nvidia-l4; the machine and the"
+        " driver follow from it",
+    )
+
+
+def _add_start(group: _Group) -> None:
+    group.add_argument(
+        "--no_wait", action="store_true", help="submit the job and print its id"
+    )
+    group.add_argument(
+        "--dry_run",
+        action="store_true",
+        help="look at the input and the model, build the job, and stop there",
     )
 
 
@@ -365,6 +388,9 @@ def run_options(args: argparse.Namespace, others: Sequence[str]) -> opt.RunOptio
             max_error_rate=args.max_error_rate,
         ),
         runner=args.runner,
+        gpu=args.gpu,
+        no_wait=args.no_wait,
+        dry_run=args.dry_run,
         beam=tuple(others),
     )
     opt.check(options)

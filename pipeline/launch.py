@@ -2,21 +2,24 @@
 
 import argparse
 import difflib
-from collections import Counter
 
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.metrics.metric import MetricsFilter
-from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.options.pipeline_options import (
+    PipelineOptions,
+    PortableOptions,
+    StandardOptions,
+    TestOptions,
+)
 from apache_beam.portability.api import beam_provision_api_pb2
 from apache_beam.runners.portability.fn_api_runner import fn_runner
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
 from apache_beam.runners.runner import PipelineResult, PipelineRunner, PipelineState
 
-from transforms import metrics
-
+from . import dataflow
 from .errors import JobError, UsageError
 from .options import RunOptions
+from .remote import RemoteJob, sums
 
 _LOCAL = ("DirectRunner", "FnApiRunner")
 
@@ -33,7 +36,30 @@ def pipeline_options(options: RunOptions) -> PipelineOptions:
     runner = "FnApiRunner" if options.runner in _LOCAL else options.runner
     made = PipelineOptions([f"--runner={runner}", *options.beam])
     FileSystems.set_options(made)
+    if options.gpu and not _is_dataflow(made):
+        raise UsageError(
+            f"--gpu {options.gpu} is for DataflowRunner; elsewhere TensorFlow takes the"
+            " GPU that it finds"
+        )
+    if options.no_wait and lives_here(made):
+        raise UsageError(
+            "--no_wait: the workers of this job end with this command; leave it out"
+        )
     return made
+
+
+def settle(beam_options: PipelineOptions, options: RunOptions) -> str:
+    """Fills in what the runner needs and was not given.
+
+    Returns:
+      What was filled in, for a person; empty where nothing was.
+
+    Raises:
+      UsageError: Something is missing, or contradicts something else.
+    """
+    if not _is_dataflow(beam_options):
+        return ""
+    return dataflow.describe(beam_options, dataflow.settle(beam_options, options))
 
 
 def storage_options(arguments: tuple[str, ...]) -> None:
@@ -97,8 +123,27 @@ def make_pipeline(options: PipelineOptions) -> beam.Pipeline:
     return beam.Pipeline(runner=runner, options=options)
 
 
+def _is_dataflow(options: PipelineOptions) -> bool:
+    return options.view_as(StandardOptions).runner.lower() == "dataflowrunner"
+
+
+def is_local(options: PipelineOptions) -> bool:
+    """Whether a pipeline works in this process while `run` is called."""
+    return options.view_as(StandardOptions).runner == "FnApiRunner"
+
+
+def lives_here(options: PipelineOptions) -> bool:
+    """Whether a pipeline's workers end with this process."""
+    portable = options.view_as(PortableOptions)
+    return (
+        is_local(options)
+        or portable.environment_type == "LOOPBACK"
+        or portable.job_endpoint == "embed"
+    )
+
+
 def wait(pipeline: beam.Pipeline) -> dict[str, int]:
-    """Runs a pipeline to its end.
+    """Runs a pipeline in this process to its end.
 
     Returns:
       Sums of bitbeam's counters and times, from all workers.
@@ -110,10 +155,16 @@ def wait(pipeline: beam.Pipeline) -> dict[str, int]:
     state = result.wait_until_finish()
     if state not in (None, PipelineState.DONE):
         raise JobError(f"the job ended as {state}")
-    found = result.metrics().query(MetricsFilter().with_namespace(metrics.NAMESPACE))
-    sums: Counter[str] = Counter()
-    for counter in found["counters"]:
-        sums[counter.key.metric.name] += counter.committed
-    for distribution in found["distributions"]:
-        sums[distribution.key.metric.name] += distribution.committed.sum
-    return dict(sums)
+    return sums(result, done=True)
+
+
+def rehearse(pipeline: beam.Pipeline) -> None:
+    """Lets a remote runner check and translate a pipeline, but not submit it."""
+    if _is_dataflow(pipeline.options):
+        pipeline.options.view_as(TestOptions).dry_run = True
+        pipeline.run()
+
+
+def submit(pipeline: beam.Pipeline) -> RemoteJob:
+    """Hands a pipeline to a runner that works elsewhere."""
+    return RemoteJob(pipeline.run(), pipeline.options)

@@ -69,6 +69,9 @@ class RunOptions:
 
     Attributes:
       runner: Name of a Beam runner.
+      gpu: Of every worker on Dataflow.
+      no_wait: Submit only.
+      dry_run: Submit nothing, write nothing.
       beam: Arguments that Beam's own options know.
     """
 
@@ -77,6 +80,9 @@ class RunOptions:
     output: OutputOptions
     images: ImageOptions = field(default_factory=ImageOptions)
     runner: str = "DirectRunner"
+    gpu: str | None = None
+    no_wait: bool = False
+    dry_run: bool = False
     beam: tuple[str, ...] = ()
 
 

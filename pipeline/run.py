@@ -1,5 +1,6 @@
 """`bitbeam run`: plans, runs, reports."""
 
+import contextlib
 import logging
 import os
 import sys
@@ -12,8 +13,11 @@ from .options import RunOptions
 from .progress import Watch, duration
 
 if typing.TYPE_CHECKING:
+    import apache_beam as beam
+
     from .job import Job
     from .plan import Plan
+    from .remote import RemoteJob
 
 
 def run(options: RunOptions) -> int:
@@ -27,32 +31,79 @@ def run(options: RunOptions) -> int:
     """
     _quieten()
     # Three seconds of imports: only now is it sure that they are needed.
-    from transforms import metrics, parquet
+    from transforms import parquet
 
     from . import graph, launch, output
     from .job import plan_job
 
     beam_options = launch.pipeline_options(options)
+    settled = launch.settle(beam_options, options)
     job = plan_job(options)
     try:
-        plan = output.prepare(job, overwrite=options.output.overwrite)
+        look = output.survey if options.dry_run else output.prepare
+        plan = look(job, overwrite=options.output.overwrite)
     except (OSError, parquet.NotOursError) as error:
         raise errors.UsageError(f"--output {job.output}: {error}") from error
     _say(_plan_line(job, plan))
+    if settled:
+        _say(settled)
     pipeline = launch.make_pipeline(beam_options)
     graph.build(pipeline, job, plan)
     total = sum(shard.size for shard in plan.shards)
-    with Watch(metrics.tally, total_bytes=total, stream=sys.stderr) as watch:
-        try:
-            sums = launch.wait(pipeline)
-        except Exception as error:  # whatever a step raised, on whatever runner
-            if _wants_traceback():
-                raise
-            _say(f"failed: {_one_line(error)}")
-            too_many = "TooManyBadError" in repr(error)
-            return errors.TOO_MANY_BAD if too_many else errors.FAILED
+    try:
+        if options.dry_run:
+            launch.rehearse(pipeline)
+            _say("dry run: the job can be built; nothing is submitted or written")
+            return errors.DONE
+        ended = _execute(pipeline, total_bytes=total, no_wait=options.no_wait)
+    except Exception as error:  # whatever a step raised, on whatever runner
+        if _wants_traceback():
+            raise
+        _say(f"failed: {_one_line(error)}")
+        too_many = "TooManyBadError" in f"{error!r} {error.__cause__!r}"
+        return errors.TOO_MANY_BAD if too_many else errors.FAILED
+    if ended is None:
+        return errors.DONE
     summary = output.read_summary(job.output) or {}
-    return _report(summary, sums, watch.seconds, options)
+    return _report(summary, *ended, options)
+
+
+def _execute(
+    pipeline: "beam.Pipeline", *, total_bytes: int, no_wait: bool
+) -> tuple[dict[str, int], float] | None:
+    """Runs a pipeline, here or elsewhere, and shows how far it is.
+
+    Returns:
+      Sums of the steps' metrics, and seconds; None: submitted, and not waited for.
+    """
+    from transforms import metrics
+
+    from . import launch
+
+    if launch.is_local(pipeline.options):
+        with Watch(metrics.tally, total_bytes=total_bytes, stream=sys.stderr) as watch:
+            return launch.wait(pipeline), watch.seconds
+    job = launch.submit(pipeline)
+    if no_wait or not job.id:
+        _say_submitted(job)
+        return None
+    here = launch.lives_here(pipeline.options)
+    alone = contextlib.nullcontext() if here else job.left_alone()
+    tally = metrics.tally if here else job.tally
+    with alone, Watch(tally, total_bytes=total_bytes, stream=sys.stderr) as watch:
+        _say(f"submitted as job {job.id} {job.where}".rstrip())
+        return job.finish(), watch.seconds
+
+
+def _say_submitted(job: "RemoteJob") -> None:
+    if not job.id:
+        _say("the job is written to --template_location, and not submitted")
+        return
+    print(job.id, flush=True)
+    _say(
+        f"submitted; see {job.where or 'the cluster'}; the same command goes on from"
+        " what is written, if it should end early"
+    )
 
 
 def _quieten() -> None:
@@ -69,6 +120,14 @@ def _quieten() -> None:
     if not _wants_traceback():
         # It logs what it raises, trace and all; the last line says it once.
         logging.getLogger("apache_beam.runners.common").setLevel(logging.CRITICAL)
+        # So do Dataflow's, message by message; its warnings, of quotas, are its own.
+        for name in ("dataflow_runner", "internal.apiclient"):
+            logger = logging.getLogger(f"apache_beam.runners.dataflow.{name}")
+            logger.addFilter(_is_no_error)
+
+
+def _is_no_error(record: logging.LogRecord) -> bool:
+    return record.levelno < logging.ERROR
 
 
 class _CurrentStderr(logging.StreamHandler):  # type: ignore[type-arg]  # until 3.11
@@ -111,6 +170,8 @@ def _plan_line(job: "Job", plan: "Plan") -> str:
 
 def _one_line(error: BaseException) -> str:
     """What an error says, without the trace of the steps that it passed."""
+    if isinstance(error, errors.JobError):
+        return str(error)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = lines[-1] if lines else ""
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -103,9 +103,16 @@ def gcs(
     _gcs_port: int, google_credentials: Path, monkeypatch: pytest.MonkeyPatch
 ) -> google_storage.Bucket:
     """An empty bucket of an emulator that every client of this process talks to."""
-    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(google_credentials))
-    monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{_gcs_port}")
-    urllib.request.urlopen(f"http://127.0.0.1:{_gcs_port}/wipe").close()
+    return use_gcs(_gcs_port, google_credentials, monkeypatch)
+
+
+def use_gcs(
+    port: int, credentials: Path, patch: pytest.MonkeyPatch
+) -> google_storage.Bucket:
+    """Empties the emulator and makes every client of this process talk to it."""
+    patch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(credentials))
+    patch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{port}")
+    urllib.request.urlopen(f"http://127.0.0.1:{port}/wipe").close()
     client = google_storage.Client.create_anonymous_client()
     client.project = "project"
     return client.create_bucket(BUCKET)

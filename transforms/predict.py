@@ -186,6 +186,15 @@ class _PredictImages(beam.DoFn):
         # Made here and not in setup: all copies of this DoFn share by its key.
         self._shared = Shared()
 
+    def display_data(self) -> dict[str, object]:
+        embed, label = self._models
+        return {
+            "model": embed.name,
+            "label_model": label.name if label else embed.name,
+            "batch_size": embed.batch_size,
+            "precision": embed.precision,
+        }
+
     def setup(self) -> None:
         self._device: Device = self._shared.acquire(
             lambda: Device(self._models, self._load)

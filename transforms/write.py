@@ -102,6 +102,9 @@ class _WriteParts(beam.DoFn):
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
 
+    def display_data(self) -> dict[str, object]:
+        return {"output": self._sink.output}
+
     def setup(self) -> None:
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="write")
         self._streak = BadStreak(self._sink.max_error_rate)

@@ -1,0 +1,374 @@
+"""`--runner DataflowRunner` against a service on loopback that runs what is staged."""
+
+import contextlib
+import io
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from apache_beam.portability.api import beam_runner_api_pb2
+from google.cloud import storage as google_storage
+
+from pipeline.cli import main
+from tests import emulators, fake_dataflow, outputs, tables
+from tests.emulators import BUCKET
+from tests.fake_dataflow import JOB_ID, FakeDataflow
+from transforms import storage
+
+gcs, _gcs_port = emulators.gcs, emulators._gcs_port
+google_credentials = emulators.google_credentials
+
+GS = f"gs://{BUCKET}"
+IMAGE = "us-central1-docker.pkg.dev/my-project/bitbeam/bitbeam:0.1.0-py3.11-beam2.77.0"
+PLACES = (
+    *("--runner", "DataflowRunner", "--project", "my-project"),
+    *("--region", "us-central1", "--temp_location", f"{GS}/tmp"),
+)
+L4 = ("--gpu", "nvidia-l4")
+ACCELERATOR = "worker_accelerator=type:nvidia-l4;count:1;install-nvidia-driver"
+
+
+def _command(*options: str) -> tuple[str, ...]:
+    places = ("--input", f"{GS}/in/b.parquet", "--output", f"{GS}/out")
+    return ("run", *places, *tables.RUN, *PLACES, *options)
+
+
+def _upload(folder: Path) -> None:
+    """A Parquet shard of twelve rows, two of them bad."""
+    storage.write_whole(f"{GS}/in/b.parquet", (folder / "b.parquet").read_bytes())
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A run that has ended.
+
+    Attributes:
+      code: Its exit code.
+      out: What it printed.
+      err: And to standard error.
+      service: Where it ran.
+      table: The parts of its output.
+      local: The parts of a local run on the same input.
+      staged: The pipeline that the workers ran.
+    """
+
+    code: int
+    out: str
+    err: str
+    service: FakeDataflow
+    table: dict[str, bytes]
+    local: dict[str, bytes]
+    staged: beam_runner_api_pb2.Pipeline
+
+
+def _in_two_steps(service: FakeDataflow) -> None:
+    """The work; until it is done, the service tells of four images."""
+    service.metrics = {"images_predicted": 3, "bad": 1, "bytes_read": 500}
+    fake_dataflow.replay(service)
+
+
+@pytest.fixture(scope="module")
+def ended(
+    small_source: Path,
+    google_credentials: Path,
+    _gcs_port: int,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Ended]:
+    """A run on the service, watched to its end, and a local one on the same input."""
+    folder = tmp_path_factory.mktemp("local") / "out"
+    service = FakeDataflow(_in_two_steps)
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch:
+        emulators.use_gcs(_gcs_port, google_credentials, patch)
+        fake_dataflow.hurry(patch)
+        _upload(small_source)
+        with (
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+            fake_dataflow.serving(service) as port,
+        ):
+            endpoint = ("--dataflow_endpoint", f"http://localhost:{port}")
+            code = main(_command(*L4, *endpoint))
+        local = ("run", "--input", f"{GS}/in/b.parquet", "--output", str(folder))
+        assert main((*local, *tables.RUN)) == 0
+        table = {
+            f"{part}/{uri.rsplit('/', 1)[-1]}": storage.open_input(uri).read()
+            for part in ("embeddings", "errors")
+            for uri in storage.list_uris(f"{GS}/out/{part}/*.parquet")
+        }
+        staged = beam_runner_api_pb2.Pipeline.FromString(service.staged_pipeline())
+        yield Ended(
+            *(code, out.getvalue(), err.getvalue(), service),
+            *(table, outputs.parts(folder), staged),
+        )
+
+
+def test_the_staged_pipeline_in_a_worker_writes_what_a_local_run_writes(
+    ended: Ended,
+) -> None:
+    assert len(ended.local) == 3
+    assert ended.table == ended.local
+
+
+def test_the_last_line_and_the_exit_code_are_those_of_a_local_run(ended: Ended) -> None:
+    assert ended.code == 0
+    [line] = ended.out.splitlines()
+    assert line.startswith("bitbeam: done: 12 images in ")
+    assert line.endswith(
+        "; the table has 12: 10 good, 2 bad (1 not_an_image, 1 truncated_image);"
+        f" 2 parts of 1 shards in {GS}/out"
+    )
+
+
+def test_progress_shows_what_the_service_tells(ended: Ended) -> None:
+    lines = [line for line in ended.err.splitlines() if "bitbeam: 4 images, " in line]
+    assert lines
+    assert "images/s" in lines[0] and lines[0].endswith(", 1 bad")
+
+
+def test_the_job_has_one_gpu_with_its_driver_a_worker(ended: Ended) -> None:
+    assert ended.service.environment["serviceOptions"] == [ACCELERATOR]
+
+
+def test_the_worker_pool_is_as_the_gpu_needs_it(ended: Ended) -> None:
+    pool = ended.service.pool
+    assert pool["machineType"] == "g2-standard-8"
+    assert pool["numThreadsPerWorker"] == 8
+    assert pool["diskSizeGb"] == 100
+    assert pool["autoscalingSettings"]["maxNumWorkers"] == 10
+    assert pool["autoscalingSettings"]["algorithm"] in (
+        *(2, "AUTOSCALING_ALGORITHM_BASIC"),
+    )
+
+
+def test_the_job_runs_in_the_image_of_these_versions(ended: Ended) -> None:
+    pool = ended.service.pool
+    [image] = pool["sdkHarnessContainerImages"]
+    assert image["containerImage"] == f"{IMAGE}-gpu"
+    assert pool["workerHarnessContainerImage"] == f"{IMAGE}-gpu"
+
+
+def test_a_worker_has_one_process(ended: Ended) -> None:
+    experiments = ended.service.environment["experiments"]
+    assert "no_use_multiple_sdk_containers" in experiments
+    assert "use_multiple_sdk_containers" not in experiments
+    assert "shuffle_mode=service" in experiments
+
+
+def test_no_code_is_staged(ended: Ended) -> None:
+    options = ended.service.environment["sdkPipelineOptions"]["options"]
+    assert options["sdk_location"] == "container"
+    assert options["save_main_session"] is False
+    assert [
+        package["name"]
+        for package in ended.service.pool.get("packages", [])
+        if package["name"] != "submission_environment_dependencies.txt"
+    ] == []
+
+
+def test_the_options_are_shown_with_the_job(ended: Ended) -> None:
+    shown = ended.service.environment["sdkPipelineOptions"]["display_data"]
+    values = {item["key"]: item["value"] for item in shown}
+    assert values["machine_type"] == "g2-standard-8"
+    assert values["temp_location"].startswith(f"{GS}/tmp")
+
+
+def test_the_steps_show_model_and_output(ended: Ended) -> None:
+    shown = _display_data(ended.staged)
+    assert shown["model"] == "random:R14x1:1000"
+    assert shown["precision"] == "auto"
+    assert shown["output"] == f"{GS}/out"
+
+
+def _display_data(pipeline: beam_runner_api_pb2.Pipeline) -> dict[str, Any]:
+    shown = {}
+    for transform in pipeline.components.transforms.values():
+        for item in transform.display_data:
+            label = beam_runner_api_pb2.LabelledPayload.FromString(item.payload)
+            shown[label.key] = getattr(label, label.WhichOneof("value"))
+    return shown
+
+
+def test_only_references_to_shards_are_shuffled(ended: Ended) -> None:
+    names = {each.unique_name for each in ended.staged.components.transforms.values()}
+    assert {name for name in names if name.endswith("Reshuffle")} <= {
+        "SpreadShards",
+        "SpreadDone",
+    }
+
+
+def test_what_is_filled_in_is_told_with_the_reason(ended: Ended) -> None:
+    told = [line.split("  # ") for line in ended.err.splitlines() if "  # " in line]
+    filled = {option.strip(): why for option, why in told}
+    assert filled["--machine_type=g2-standard-8"] == "carries one nvidia-l4"
+    assert filled[f"--dataflow_service_options='{ACCELERATOR}'"]
+    assert len(filled) == 12
+
+
+@pytest.fixture
+def service(
+    gcs: google_storage.Bucket, small_source: Path, monkeypatch: pytest.MonkeyPatch
+) -> FakeDataflow:
+    """A service that takes jobs and does nothing; the input is there."""
+    fake_dataflow.hurry(monkeypatch)
+    _upload(small_source)
+    return FakeDataflow(None)
+
+
+def _run(service: FakeDataflow, *options: str) -> int:
+    with fake_dataflow.serving(service) as port:
+        endpoint = ("--dataflow_endpoint", f"http://localhost:{port}")
+        return main(_command(*endpoint, *options))
+
+
+def test_no_wait_prints_the_id_and_returns(
+    service: FakeDataflow, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run(service, "--no_wait") == 0
+    assert capsys.readouterr().out == f"{JOB_ID}\n"
+    assert service.requests == ["POST jobs"]
+
+
+def test_without_a_gpu_workers_are_of_cpus(
+    service: FakeDataflow, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run(service, "--no_wait") == 0
+    assert "serviceOptions" not in service.environment
+    assert service.pool["machineType"] == "n2-standard-8"
+    assert service.pool["numThreadsPerWorker"] == 8
+    assert service.pool["workerHarnessContainerImage"] == IMAGE
+
+
+def test_an_option_that_is_given_wins(service: FakeDataflow) -> None:
+    assert (
+        _run(
+            service,
+            *(
+                "--no_wait",
+                "--gpu",
+                "nvidia-tesla-t4",
+                "--machine_type",
+                "n1-highmem-16",
+            ),
+            *("--disk_size_gb", "77", "--autoscaling_algorithm", "NONE"),
+            *("--num_workers", "3", "--number_of_worker_harness_threads", "5"),
+            *(
+                "--sdk_container_image",
+                "gcr.io/p/i:1",
+                "--experiments",
+                "shuffle_mode=x",
+            ),
+            *("--job_name", "mine", "--max_num_workers", "4"),
+        )
+        == 0
+    )
+    pool = service.pool
+    assert (pool["machineType"], pool["diskSizeGb"]) == ("n1-highmem-16", 77)
+    assert (pool["numWorkers"], pool["numThreadsPerWorker"]) == (3, 5)
+    assert pool["autoscalingSettings"]["maxNumWorkers"] == 4
+    assert pool["workerHarnessContainerImage"] == "gcr.io/p/i:1"
+    assert "shuffle_mode=service" not in service.environment["experiments"]
+    assert service.job is not None and service.job["name"] == "mine"
+
+
+def test_all_of_beams_checks_pass_on_a_real_endpoint_name(
+    service: FakeDataflow,
+) -> None:
+    # Beam skips its checks for `localhost` and allows no port, so it must be port 80.
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(fake_dataflow.serving(service, port=80))
+        except OSError:
+            pytest.skip("port 80 cannot be had")
+        endpoint = ("--dataflow_endpoint", "http://127.0.0.1/sandbox")
+        assert main(_command(*L4, *endpoint, "--no_wait")) == 0
+    assert service.pool["kind"] == "harness"
+    assert service.pool["machineType"] == "g2-standard-8"
+
+
+def _last_line(capsys: pytest.CaptureFixture[str]) -> str:
+    """Of standard error; a failure prints no second line, and no result."""
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "Traceback" not in printed.err
+    lines = printed.err.splitlines()
+    assert sum("failed" in line for line in lines) == 1
+    return lines[-1]
+
+
+def test_a_job_that_fails_is_one_line(
+    service: FakeDataflow, capsys: pytest.CaptureFixture[str]
+) -> None:
+    service.after_submission = "JOB_STATE_FAILED"
+    service.messages = [
+        "Traceback (most recent call last):\n  x\nValueError: no weight"
+    ]
+    assert _run(service) == 1
+    assert _last_line(capsys).startswith(
+        f"bitbeam: failed: job {JOB_ID} ended as FAILED: ValueError: no weight; see"
+        " https://console.cloud.google.com/dataflow/jobs/us-central1/"
+    )
+
+
+def test_a_job_that_finds_too_many_bad_images_is_exit_code_3(
+    service: FakeDataflow, capsys: pytest.CaptureFixture[str]
+) -> None:
+    service.after_submission = "JOB_STATE_FAILED"
+    service.messages = ["x\ntransforms.streak.TooManyBadError: 1,990 of 2,000 are bad"]
+    assert _run(service) == 3
+
+
+def test_a_job_that_somebody_cancels_is_one_line(
+    service: FakeDataflow, capsys: pytest.CaptureFixture[str]
+) -> None:
+    service.after_submission = "JOB_STATE_CANCELLED"
+    assert _run(service) == 1
+    assert _last_line(capsys) == (
+        f"bitbeam: failed: job {JOB_ID} was cancelled; what is written is whole, and"
+        " the same command goes on from there"
+    )
+
+
+def test_a_job_that_is_refused_is_one_line(
+    service: FakeDataflow, capsys: pytest.CaptureFixture[str]
+) -> None:
+    service.refusal = 403
+    assert _run(service) == 1
+    assert "caller lacks dataflow.jobs" in _last_line(capsys)
+
+
+def test_an_interrupt_leaves_the_job_and_says_so(service: FakeDataflow) -> None:
+    with fake_dataflow.serving(service) as port:
+        endpoint = ("--dataflow_endpoint", f"http://localhost:{port}")
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pipeline", *_command(*endpoint)],
+            stderr=subprocess.PIPE,
+            text=True,
+            env=dict(os.environ),
+        )
+        assert process.stderr is not None
+        for line in process.stderr:
+            if f"submitted as job {JOB_ID}" in line:
+                break
+        process.send_signal(signal.SIGINT)
+        [_, line] = process.stderr.read().split("\n")[-3:-1]
+        assert process.wait() == 130
+    assert line == (
+        f"bitbeam: interrupted; job {JOB_ID} goes on without this terminal; to end it:"
+        f" gcloud dataflow jobs cancel {JOB_ID} --project=my-project"
+        " --region=us-central1"
+    )
+    assert not any(request.startswith("PUT") for request in service.requests)
+
+
+def test_a_dry_run_submits_and_writes_nothing(service: FakeDataflow) -> None:
+    before = storage.list_uris(f"{GS}/**")
+    assert _run(service, "--dry_run") == 0
+    assert service.requests == []
+    assert storage.list_uris(f"{GS}/**") == before
