@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -88,7 +89,7 @@ def audit_part(
 
     Args:
       stem: The part, which has an embeddings file.
-      has_errors: Whether it has an errors file.
+      has_errors: Whether an errors file was listed.
       read: Reads a file.
       expected: What it has in common with all others.
     """
@@ -97,6 +98,9 @@ def audit_part(
         totals = _totals(good, stem=stem)
     except _HopelessError as error:
         return Audit(stem, problems=(error.problem,))
+    except FileNotFoundError:
+        gone = Problem("missing", f"{EMBEDDINGS}/{stem}.parquet", "has just gone")
+        return Audit(stem, problems=(gone,))
     found = [*_check_identity(good, expected), *_check_bytes(good, totals)]
     bad = None
     try:
@@ -117,6 +121,8 @@ def _open(table: str, stem: str, *, read: Reader) -> _File:
     path = f"{table}/{stem}.parquet"
     try:
         content = read(table, stem)
+    except FileNotFoundError:
+        raise
     except OSError as error:
         raise _HopelessError("unreadable", path, f"cannot be read: {error}") from error
     try:
@@ -192,13 +198,15 @@ def _open_errors(
 ) -> _File | None:
     """The errors file of a part; None if it has none and needs none."""
     path = f"{ERRORS}/{totals.stem}.parquet"
-    if totals.bad and not has_errors:
-        what = f"is missing: {totals.bad} of {_where(totals)} are bad"
-        raise _HopelessError("missing", path, what)
     if has_errors and not totals.bad:
         what = f"is too much: none of {_where(totals)} is bad"
         raise _HopelessError("orphan", path, what)
-    return _open(ERRORS, totals.stem, read=read) if totals.bad else None
+    try:
+        # Also if it was not listed: a run that works may have written it since.
+        return _open(ERRORS, totals.stem, read=read) if totals.bad else None
+    except FileNotFoundError as error:
+        what = f"is missing: {totals.bad} of {_where(totals)} are bad"
+        raise _HopelessError("missing", path, what) from error
 
 
 def _check_errors_file(
@@ -240,7 +248,7 @@ def _audit_rows(
         Problem("rows", good.path, what)
         for what in rows.check_part(tables, members=list(members), totals=totals)
     ]
-    words = rows.schema_text(schema)
+    words = sys.intern(rows.schema_text(schema))  # kept for each of many parts
     return Audit(totals.stem, totals, tuple(found), words, _numbers(members))
 
 
