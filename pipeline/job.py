@@ -154,6 +154,7 @@ def plan_job(options: RunOptions) -> Job:
     _check_access(options)
     try:
         infos = tuple(describe_model(spec) for spec in models if spec)
+        _check_outputs(infos)
         listing = list_shards(
             options.inputs.patterns,
             form=options.inputs.form,
@@ -179,6 +180,19 @@ def plan_job(options: RunOptions) -> Job:
         decode_threads=options.images.decode_threads,
         max_error_rate=options.output.max_error_rate,
     )
+
+
+def _check_outputs(infos: tuple[ModelInfo, ...]) -> None:
+    """A model may lack the output that it was named for."""
+    if not infos[0].embedding_size:
+        raise UsageError(
+            f"--model {infos[0].name} gives no embedding, only logits: name it as"
+            " --label_model"
+        )
+    if infos[1:] and not infos[1].classes:
+        raise UsageError(
+            f"--label_model {infos[1].name} has no classes: name one that has a head"
+        )
 
 
 def _check_access(options: RunOptions) -> None:

@@ -68,6 +68,10 @@ def _run(source: Path | str, output: Path, *options: str) -> tuple[str, ...]:
         (["--model", "random:R51x1"], "R51x1"),
         (["--model", "nowhere.npz"], "nowhere.npz"),
         (["--labels", "nowhere.txt"], "nowhere.txt"),
+        (
+            ["--label_model", "random:R14x1"],
+            "--label_model random:R14x1 has no classes",
+        ),
     ],
 )
 def test_a_wrong_option_is_one_line(

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from . import bit
-from .bit import ModelSpec, Predictions
+from .bit import ModelError, ModelSpec, Predictions
 from .block import Block
 from .decode import pixels_column
 from .guard import GuardedPredictor, Outcome
@@ -64,6 +64,11 @@ class Device:
 
     def __init__(self, models: Models, load: "Loader") -> None:
         self._embed = GuardedPredictor(load(models.embed))
+        if not self._embed.info.embedding_size:
+            # It was rebuilt to give one, and then did not agree with itself.
+            raise ModelError(
+                f"model {models.embed.name} gives no embedding as it is, only logits"
+            )
         self._label = GuardedPredictor(load(models.label)) if models.label else None
         self._queue = ThreadPoolExecutor(1, thread_name_prefix="device")
         self.class_names = bit.load_class_names((self._label or self._embed).info)
