@@ -176,7 +176,9 @@ class Source:
         rows = [{"jpg": each} for each in pictures]
         shards.write_parquet(self.path / "b.parquet", rows)
         examples = [{"image/encoded": each} for each in pictures]
-        shards.write_tfrecord(self.path / "c.tfrecord.gz", examples, gz=True)
+        shards.write_tfrecord(self.path / "c.tfrecord", examples)
+        # Which has to be read from its start again.
+        shards.write_tar(self.path / "e.tar.gz", samples[:40], gz=True)
         files = {f"{n:04d}.jpg": each for n, each in enumerate(pictures)}
         shards.write_files(self.path / "d", files)
         changed = {"a.tar", "d/0042.jpg"} if version == 2 else set()
