@@ -5,7 +5,7 @@ import hashlib
 import importlib.metadata
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -155,10 +155,11 @@ def plan_job(options: RunOptions) -> Job:
     try:
         infos = tuple(describe_model(spec) for spec in models if spec)
         _check_outputs(infos)
-        listing = list_shards(
+        listing = list_input(
             options.inputs.patterns,
             form=options.inputs.form,
             group_size=options.output.rows_per_part,
+            output=_absolute(options.output.folder),
         )
         columns = _columns(options.inputs, listing.shards)
     except ValueError as error:
@@ -203,6 +204,27 @@ def _check_access(options: RunOptions) -> None:
             storage.check_access(uri)
     except OSError as error:
         raise UsageError(f"cannot use {uri}: {error}") from error
+
+
+def list_input(
+    patterns: Sequence[str], *, form: str | None, output: str, group_size: int = 4096
+) -> Listing:
+    """Lists the shards of a run.
+
+    Its own output may lie in a folder of its input, and is none.
+
+    Raises:
+      ValueError: There is nothing to read.
+    """
+    listing = list_shards(patterns, form=form, group_size=group_size)
+    shards = tuple(
+        shard
+        for shard in listing.shards
+        if not shard.files[0].uri.startswith(f"{output}/")
+    )
+    if not shards:
+        raise ValueError(f"nothing to read in {', '.join(patterns)} but the output")
+    return Listing(shards, listing.ignored)
 
 
 def _absolute(folder: str) -> str:

@@ -97,10 +97,11 @@ class _Held:
           UsageError: There is no output, or nothing to read in the input.
           OSError: The storage fails.
         """
-        from transforms import list_shards, storage
+        from transforms import storage
 
         from .identity import read_identity
         from .inventory import take_inventory
+        from .job import list_input
         from .output import RUN_JSON
 
         output = options.output.rstrip("/")
@@ -113,7 +114,8 @@ class _Held:
         shards = None
         if options.inputs:
             try:
-                shards = list_shards(options.inputs, form=options.form).shards
+                listing = list_input(options.inputs, form=options.form, output=output)
+                shards = listing.shards
             except ValueError as error:
                 raise errors.UsageError(str(error)) from error
         identity = read_identity(_read(output, RUN_JSON))

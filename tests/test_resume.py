@@ -161,3 +161,12 @@ def test_file_names_that_are_not_text_are_known_again(tmp_path: Path) -> None:
     assert _predicted(output, folder) == 0
     assert outputs.files(output) == before
     assert main(["verify", str(output), "--input", str(folder)]) == 0
+
+
+def test_an_output_in_a_folder_of_the_input_is_no_input(source: Path) -> None:
+    output = source / "out"
+    assert _predicted(output, source) == 50
+    before = outputs.files(output)
+    assert _predicted(output, source) == 0
+    assert outputs.files(output) == before
+    assert main(["verify", str(output), "--input", str(source)]) == 0
