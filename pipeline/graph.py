@@ -14,7 +14,11 @@ from transforms import (
     ReadImages,
     ReadTotals,
     Summarize,
+    UnpackShards,
+    UnpackStems,
     WriteParts,
+    pack_shards,
+    pack_stems,
     part_uri,
     storage,
 )
@@ -38,7 +42,8 @@ def build(pipeline: beam.Pipeline, job: Job, plan: Plan) -> None:
     predict = PredictImages(job.models, outputs=job.outputs)
     predicted, checks = (
         pipeline
-        | "ListShards" >> beam.Create(plan.shards, reshuffle=False)
+        | "Start" >> beam.Impulse()
+        | "ListShards" >> beam.ParDo(UnpackShards(pack_shards(plan.shards)))
         | "SpreadShards" >> beam.Reshuffle()
         | "ReadImages" >> ReadImages(job.columns, cut=job.cut)
         | "DecodeImages" >> DecodeImages(job.preprocess, threads=job.decode_threads)
@@ -49,7 +54,8 @@ def build(pipeline: beam.Pipeline, job: Job, plan: Plan) -> None:
     )
     before: beam.pvalue.PCollection[PartTotals] = (
         pipeline
-        | "ListDone" >> beam.Create(plan.done, reshuffle=False)
+        | "StartDone" >> beam.Impulse()
+        | "ListDone" >> beam.ParDo(UnpackStems(pack_stems(plan.done)))
         | "SpreadDone" >> beam.Reshuffle()
         | "ReadTotals" >> ReadTotals(job.sink)
     )

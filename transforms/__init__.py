@@ -15,6 +15,7 @@ from .formats import (
 from .image import Preprocess
 from .listing import Listing, group_files, list_shards
 from .loading import describe_model, load_model
+from .packed import UnpackShards, UnpackStems, pack_shards, pack_stems
 from .part import (
     EMBEDDINGS,
     ERRORS,
@@ -52,12 +53,16 @@ __all__ = [
     "Shard",
     "Sink",
     "Summarize",
+    "UnpackShards",
+    "UnpackStems",
     "WriteParts",
     "describe_model",
     "group_files",
     "kept_types",
     "list_shards",
     "load_model",
+    "pack_shards",
+    "pack_stems",
     "parse_keep",
     "part_uri",
     "read_members",
