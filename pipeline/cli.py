@@ -167,7 +167,6 @@ def _add_verify(commands: "argparse._SubParsersAction[_Parser]") -> None:
     verify.add_argument(
         "--input",
         action="append",
-        default=[],
         metavar="GLOB",
         help="also read these shards again, and compare each image with its row",
     )
@@ -408,7 +407,7 @@ def verify_options(
     """
     return opt.VerifyOptions(
         output=args.output,
-        inputs=tuple(args.input),
+        inputs=tuple(args.input or ()),
         form=args.input_format,
         unfinished=args.unfinished,
         beam=tuple(others),
