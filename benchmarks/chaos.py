@@ -29,8 +29,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.chaos_source import Source
 from pipeline.cli import main as bitbeam
-from tests import outputs, photos, shards
+from tests import outputs
 
 ROOT = Path(__file__).parent.parent
 MODEL = ("--model", "random:R14x1:1000", "--image_size", "64", "--batch_size", "4")
@@ -139,56 +140,12 @@ def torment(folder: Path, *, kills: int, seed: int, pictures: int = 100) -> Repo
     return report
 
 
-def _begin(folder: Path, name: str, source: "Source", *, version: int) -> Path:
+def _begin(folder: Path, name: str, source: Source, *, version: int) -> Path:
     """An output in which a run on a version of the input may begin."""
     source.become(version)
     if version == 2:
         shutil.copytree(folder / "whole-1", folder / name)
     return folder / name
-
-
-class Source:
-    """Shards that become another version of themselves, and back.
-
-    Attributes:
-      path: Their folder.
-    """
-
-    def __init__(self, path: Path, pictures: int) -> None:
-        self.path, self._count = path, pictures
-        small = photos.photograph(96, 72)
-        good = [
-            photos.encode(small.rotate(number), "jpeg") for number in range(pictures)
-        ]
-        self._pictures = [
-            each[: len(each) // 2] if number % 17 == 5 else each
-            for number, each in enumerate(good)
-        ]
-
-    def become(self, version: int) -> None:
-        """Writes the input afresh, with the times that its version has."""
-        shutil.rmtree(self.path, ignore_errors=True)
-        self.path.mkdir(parents=True)
-        pictures = self._pictures
-        tar = pictures if version == 1 else pictures[: len(pictures) // 2]
-        samples = [(f"{n:04d}", {"jpg": each}) for n, each in enumerate(tar)]
-        shards.write_tar(self.path / "a.tar", samples)
-        rows = [{"jpg": each} for each in pictures]
-        shards.write_parquet(self.path / "b.parquet", rows)
-        examples = [{"image/encoded": each} for each in pictures]
-        shards.write_tfrecord(self.path / "c.tfrecord", examples)
-        # Which has to be read from its start again.
-        shards.write_tar(self.path / "e.tar.gz", samples[:40], gz=True)
-        files = {f"{n:04d}.jpg": each for n, each in enumerate(pictures)}
-        shards.write_files(self.path / "d", files)
-        changed = {"a.tar", "d/0042.jpg"} if version == 2 else set()
-        if version == 2:
-            (self.path / "b.parquet").unlink()
-            (self.path / "d/0042.jpg").write_bytes(pictures[0])
-            (self.path / "d/new.jpg").write_bytes(pictures[1])
-        for path in self.path.rglob("*.*"):
-            new = str(path.relative_to(self.path)) in changed
-            os.utime(path, (2e9, 2e9) if new else (1e9, 1e9))
 
 
 class Runs:
