@@ -22,17 +22,19 @@ WORKDIR /opt/bitbeam
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 
 # What bitbeam needs, without bitbeam: gigabytes, in a layer of their own that stays
-# the same, and is not pushed or pulled again, when only the code changes.
+# the same, and is not pushed or pulled again, when only the code changes. What pip
+# leaves in build/ would be taken for the code below.
 COPY setup.py pyproject.toml constraints.txt ./
 RUN mkdir pipeline transforms \
     && touch README.md pipeline/__init__.py transforms/__init__.py \
     && pip install --constraint constraints.txt ".[${EXTRAS}]" \
-    && pip uninstall --yes bitbeam
+    && pip uninstall --yes bitbeam \
+    && rm -r build *.egg-info pipeline transforms README.md
 
 COPY README.md LICENSE ./
 COPY pipeline ./pipeline
 COPY transforms ./transforms
-RUN pip install --no-deps . && pip check
+RUN pip install --no-deps . && pip check && python -c "import pipeline.run, pipeline.graph"
 
 # What starts a worker, from the same version of Beam as was just installed.
 COPY --from=sdk /opt/apache/beam /opt/apache/beam

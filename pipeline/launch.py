@@ -115,12 +115,21 @@ def local_runner(options: PipelineOptions) -> fn_runner.FnApiRunner:
 
 
 def make_pipeline(options: PipelineOptions) -> beam.Pipeline:
-    """An empty pipeline with its runner."""
-    name = options.view_as(StandardOptions).runner
+    """An empty pipeline with its runner.
+
+    Raises:
+      UsageError: Beam's own checks refuse an option.
+    """
     runner: PipelineRunner | str = (
-        local_runner(options) if name == "FnApiRunner" else name
+        local_runner(options)
+        if is_local(options)
+        else options.view_as(StandardOptions).runner
     )
-    return beam.Pipeline(runner=runner, options=options)
+    try:
+        return beam.Pipeline(runner=runner, options=options)
+    except ValueError as error:
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        raise UsageError(lines[-1].strip()) from error
 
 
 def _is_dataflow(options: PipelineOptions) -> bool:

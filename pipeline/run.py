@@ -38,6 +38,7 @@ def run(options: RunOptions) -> int:
 
     beam_options = launch.pipeline_options(options)
     settled = launch.settle(beam_options, options)
+    pipeline = launch.make_pipeline(beam_options)
     job = plan_job(options)
     try:
         look = output.survey if options.dry_run else output.prepare
@@ -47,7 +48,6 @@ def run(options: RunOptions) -> int:
     _say(_plan_line(job, plan))
     if settled:
         _say(settled)
-    pipeline = launch.make_pipeline(beam_options)
     graph.build(pipeline, job, plan)
     total = sum(shard.size for shard in plan.shards)
     try:

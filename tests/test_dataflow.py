@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from apache_beam.portability.api import beam_runner_api_pb2
 from google.cloud import storage as google_storage
 
 from pipeline.cli import main
+from template.main import command_line
 from tests import emulators, fake_dataflow, outputs, tables
 from tests.emulators import BUCKET
 from tests.fake_dataflow import JOB_ID, FakeDataflow
@@ -371,4 +373,37 @@ def test_a_dry_run_submits_and_writes_nothing(service: FakeDataflow) -> None:
     before = storage.list_uris(f"{GS}/**")
     assert _run(service, "--dry_run") == 0
     assert service.requests == []
+    assert storage.list_uris(f"{GS}/**") == before
+
+
+def test_the_template_launcher_gets_the_job_in_a_file(service: FakeDataflow) -> None:
+    file = f"{GS}/launches/job_object"
+    parameters = [f"--{name}={value}" for name, value in _TEMPLATE.items()]
+    arguments = command_line([*parameters, f"--template_location={file}"])
+    assert main(arguments) == 0
+    assert service.requests == []
+    with storage.open_input(file) as source:
+        job = json.loads(source.read())
+    assert job["environment"]["serviceOptions"] == [ACCELERATOR]
+    assert job["environment"]["workerPools"][0]["machineType"] == "g2-standard-8"
+
+
+_TEMPLATE = {
+    **{"input": f"{GS}/in/b.parquet", "output": f"{GS}/out", "gpu": "nvidia-l4"},
+    **{"model": "random:R14x1", "runner": "DataflowRunner", "project": "my-project"},
+    **{"region": "us-central1", "temp_location": f"{GS}/tmp"},
+}
+
+
+def test_what_beam_refuses_is_one_line(
+    service: FakeDataflow, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [*_command("--dataflow_endpoint", "http://127.0.0.1/sandbox")]
+    command[command.index("my-project")] = "123456"
+    before = storage.list_uris(f"{GS}/**")
+    assert main(command) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "bitbeam: error: Invalid Project ID (123456). Please make sure you specified"
+        " the Project ID, not project number."
+    )
     assert storage.list_uris(f"{GS}/**") == before
