@@ -39,10 +39,12 @@ class File:
 
 def uri_text(uri: str) -> str:
     """A local name as text: its bytes need not be UTF-8, but Arrow's strings are."""
+    if uri.isascii():  # the same object: there may be a million
+        return uri
     return os.fsencode(uri).decode("utf-8", "backslashreplace")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Shard:
     """One shard file, or a group of plain image files that counts as one.
 
