@@ -108,10 +108,12 @@ def _say_submitted(job: "RemoteJob") -> None:
 
 def _quieten() -> None:
     """Leaves the screen to the progress line, unless somebody has asked for more."""
+    handler = _CurrentStderr()
+    if not _wants_traceback():
+        # Job servers send on what workers raise, each trace several times.
+        handler.addFilter(_is_no_trace)
     logging.basicConfig(
-        level=logging.WARNING,
-        format="bitbeam: %(message)s",
-        handlers=[_CurrentStderr()],
+        level=logging.WARNING, format="bitbeam: %(message)s", handlers=[handler]
     )
     # What is measured of a model at load, and how far its copying is.
     logging.getLogger("transforms").setLevel(logging.INFO)
@@ -124,6 +126,10 @@ def _quieten() -> None:
         for name in ("dataflow_runner", "internal.apiclient"):
             logger = logging.getLogger(f"apache_beam.runners.dataflow.{name}")
             logger.addFilter(_is_no_error)
+
+
+def _is_no_trace(record: logging.LogRecord) -> bool:
+    return record.levelno < logging.ERROR or "Traceback (" not in record.getMessage()
 
 
 def _is_no_error(record: logging.LogRecord) -> bool:

@@ -21,8 +21,8 @@ _ROOT = Path(__file__).parent.parent
 _START_SECONDS = 60
 _SUBPROCESS = "beam:env:harness_subprocess_python:v1"
 _WORKER = f"{sys.executable} -m apache_beam.runners.worker.sdk_worker_main"
-_JOB_SERVER = "apache_beam.runners.portability.local_job_service_main"
-_WORKER_POOL = "apache_beam.runners.worker.worker_pool_main"
+JOB_SERVER = "apache_beam.runners.portability.local_job_service_main"
+WORKER_POOL = "apache_beam.runners.worker.worker_pool_main"
 
 
 @dataclass(frozen=True)
@@ -94,11 +94,11 @@ def started(mode: Mode, *, boot: Path | None = None) -> Iterator[tuple[str, ...]
     options = mode.options
     with contextlib.ExitStack() as stack:
         if mode.job_server:
-            port = stack.enter_context(_server(_JOB_SERVER, "--port"))
+            port = stack.enter_context(_server(JOB_SERVER, "--port"))
             endpoint = f"localhost:{port}"
             options += ("--runner", "PortableRunner", "--job_endpoint", endpoint)
         if mode.worker_pool:
-            port = stack.enter_context(_server(_WORKER_POOL, "--service_port", boot))
+            port = stack.enter_context(_server(WORKER_POOL, "--service_port", boot))
             options += ("--environment_config", f"localhost:{port}")
         yield options
 

@@ -1,8 +1,11 @@
 """The same command on other runners: the same files, also from another's half."""
 
 import os
+import re
+import shlex
 import shutil
 import stat
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.cli import main
+from pipeline import launch
+from pipeline.cli import build_parser, main, run_options
 from tests import emulators, outputs, runners, tables
 from transforms import metrics
 from transforms.bit.random_weights import RandomWeights
@@ -118,6 +122,25 @@ def test_a_failure_is_one_line(
 
 
 @pytest.mark.slow
+def test_a_failure_elsewhere_comes_without_traces(
+    whole: Path, small_source: Path, options: tuple[str, ...], tmp_path: Path
+) -> None:
+    """In a process of its own, as pytest has taken the log of this one."""
+    shutil.copytree(whole, tmp_path / "out")
+    left = tables.tables(tmp_path / "out", "embeddings")[0]
+    left.write_bytes(left.read_bytes()[:-1])
+    command = [sys.executable, "-m", "pipeline", "run", "--input", str(small_source)]
+    command += ["--output", str(tmp_path / "out"), *options]
+    with runners.started(runners.mode("external")) as beam_options:
+        done = subprocess.run(
+            [*command, *beam_options], capture_output=True, text=True, check=False
+        )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count(str(left)) == 1
+
+
+@pytest.mark.slow
 def test_options_and_the_model_cache_reach_workers(
     s3: emulators.S3,
     small_source: Path,
@@ -144,3 +167,24 @@ def test_options_and_the_model_cache_reach_workers(
     assert sum(name.startswith("out/embeddings/a_tar-") for name in names) == 3
     assert "out/summary.json" in names
     assert any(os.scandir(cache))
+
+
+def _documented() -> list[list[str]]:
+    text = Path(__file__).parent.parent.joinpath("docs/runners.md").read_text()
+    blocks = re.findall(r"```sh\n(.*?)```", text, flags=re.DOTALL)
+    lines = "".join(blocks).replace("\\\n", "").splitlines()
+    return [shlex.split(line) for line in lines]
+
+
+def test_the_documented_commands_are_understood() -> None:
+    commands = _documented()
+    assert len(commands) == 5
+    assert [words[2] for words in commands[:2]] == [
+        runners.JOB_SERVER,
+        runners.WORKER_POOL,
+    ]
+    for program, *arguments in commands[2:]:
+        assert program == "bitbeam"
+        options = run_options(*build_parser().parse_known_args(arguments))
+        launch.storage_options(options.beam)
+        assert {"--environment_type", "EXTERNAL"} < set(options.beam)
