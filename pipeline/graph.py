@@ -24,7 +24,13 @@ from transforms import (
 )
 
 from .job import Job
-from .output import SUMMARY_JSON, record_checks, write_json
+from .output import (
+    SUMMARY_JSON,
+    read_run_json,
+    record_checks,
+    run_digest,
+    write_json,
+)
 from .plan import Plan
 
 
@@ -86,4 +92,5 @@ class _Finish(beam.DoFn):
             for stem in self._stale:
                 storage.remove(part_uri(self._output, table, stem))
         record_checks(self._output, [json.loads(check) for check in checks])
-        write_json(self._output, SUMMARY_JSON, summary)
+        digest = run_digest(read_run_json(self._output))
+        write_json(self._output, SUMMARY_JSON, {**summary, "run_digest": digest})

@@ -15,7 +15,7 @@ from transforms.write import summary_of
 from .audit import Audit
 from .identity import is_as_written
 from .inventory import Inventory, parse_stem
-from .output import SUMMARY_JSON
+from .output import RUN_JSON, SUMMARY_JSON, run_digest
 from .problems import Problem, span_text
 
 Manifest = Mapping[str, Sequence[Any]]
@@ -188,14 +188,22 @@ def _entry(part: PartTotals) -> list[object]:
     return list(entry)
 
 
-def check_summary(content: bytes, parts: Iterable[PartTotals]) -> Iterator[Problem]:
-    """Checks that the summary is, to the byte, the one of the parts.
+def check_summary(
+    content: bytes, parts: Iterable[PartTotals], *, run_json: bytes
+) -> Iterator[Problem]:
+    """Checks that the summary is, to the byte, the one of the parts and of `run.json`.
 
     Args:
       content: Of the file.
       parts: All, and none has a problem.
+      run_json: Content of `run.json`.
     """
-    summary, said = summary_of(parts), json.loads(content)
+    said = json.loads(content)
+    summary = {**summary_of(parts), "run_digest": run_digest(run_json)}
+    if said.get("run_digest", "") != summary["run_digest"]:
+        what = f"is not as it was when {SUMMARY_JSON} was written"
+        yield Problem("damaged", RUN_JSON, what)
+        summary["run_digest"] = said.get("run_digest")
     for name in sorted({*summary, *said} - {"manifest"}):
         if said.get(name) != summary.get(name):
             what = f"says {name} {said.get(name)}; the parts have {summary.get(name)}"

@@ -1,5 +1,6 @@
 """The output's own files: run.json, summary.json, and which parts are there."""
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
@@ -153,6 +154,17 @@ def record_checks(output: str, checks: Sequence[Mapping[str, object]]) -> None:
     if new:
         ordered = sorted([*known, *new], key=json.dumps)
         write_json(output, RUN_JSON, {**run, "checks": ordered})
+
+
+def read_run_json(output: str) -> bytes:
+    """The bytes of `run.json`."""
+    with storage.open_input(storage.join(output, RUN_JSON)) as source:
+        return source.read()
+
+
+def run_digest(run_json: bytes) -> str:
+    """What `summary.json` keeps of `run.json`, so that a change is noticed."""
+    return hashlib.sha256(run_json).hexdigest()
 
 
 def read_summary(output: str) -> dict[str, object] | None:

@@ -147,7 +147,7 @@ def _prove_table(
       What was found in each part, by stem.
     """
     from . import ledger
-    from .output import SUMMARY_JSON
+    from .output import RUN_JSON, SUMMARY_JSON
 
     inventory = held.inventory
     problems.extend(held.identity.problems)
@@ -170,7 +170,8 @@ def _prove_table(
         if not problems.total:
             totals = [audit.totals for audit in audits.values() if audit.totals]
             summary = _read(held.output, SUMMARY_JSON)
-            problems.extend(ledger.check_summary(summary, totals))
+            run_json = _read(held.output, RUN_JSON)
+            problems.extend(ledger.check_summary(summary, totals, run_json=run_json))
     return audits
 
 

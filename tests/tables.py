@@ -1,6 +1,7 @@
 """A small real output of every kind of shard, and ways to spoil one."""
 
 import contextlib
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -156,5 +157,7 @@ def _update_summary(path: Path) -> None:
         with file.open("rb") as source:
             description, digest = parquet.read_description(source)
         parts.append(totals_of(description, digest=digest))
-    text = json.dumps(summary_of(parts), indent=2) + "\n"
+    digest = hashlib.sha256((output / "run.json").read_bytes()).hexdigest()
+    summary = {**summary_of(parts), "run_digest": digest}
+    text = json.dumps(summary, indent=2) + "\n"
     (output / "summary.json").write_text(text)

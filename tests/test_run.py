@@ -167,6 +167,8 @@ def test_the_output_says_what_it_is(table: Path) -> None:
     summary = json.loads((table / "summary.json").read_text())
     # Where plain files are grouped depends on their names, so on the folder.
     groups = {shard for shard in _column(table, "shard") if "#" in shard}
+    digest = hashlib.sha256((table / "run.json").read_bytes()).hexdigest()
+    assert summary.pop("run_digest") == digest
     assert len(summary.pop("manifest")) == len(outputs.parts(table))
     assert summary == {
         "shards": 5 + len(groups),
