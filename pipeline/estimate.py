@@ -80,7 +80,7 @@ def estimate(options: RunOptions, *, rates_file: Path | None = None) -> int:
     from .sample import take_sample
 
     rates = read_rates(rates_file or PACKAGED)
-    launch.pipeline_options(options)
+    settled = launch.settle(launch.pipeline_options(options), options)
     job = plan_job(options)
     try:
         plan = output.survey(job, overwrite=options.output.overwrite)
@@ -93,8 +93,9 @@ def estimate(options: RunOptions, *, rates_file: Path | None = None) -> int:
     work = work_left(plan.shards, samples, rows_per_part=job.cut.part)
     console = Console(file=sys.stdout, width=_WIDTH, highlight=False)
     console.print(_input_table(job, samples))
-    for line in (*_plan_lines(job, plan, work), *_model_lines(job)):
-        console.print(line, soft_wrap=True)
+    for line in (*_plan_lines(job, plan, work), *_model_lines(job), settled):
+        if line:
+            console.print(line, soft_wrap=True)
     if work.images:
         console.print(_cost_table(job, work, rates, options.model.precision))
         console.print(

@@ -6,15 +6,19 @@ import shutil
 from pathlib import Path
 
 import pytest
+from google.cloud import storage as google_storage
 
 from pipeline.cli import main
 from pipeline.estimate import Work, cost_of
 from pipeline.rates import PACKAGED, Machine, Range, Rates, gmacs, read_rates
 from pipeline.sample import take_sample
-from tests import outputs, photos, shards, tables
+from tests import emulators, outputs, photos, shards, tables
 from transforms import Columns, describe_model
 from transforms.bit import ModelInfo, ModelSpec
 from transforms.listing import list_shards
+
+gcs, _gcs_port = emulators.gcs, emulators._gcs_port
+google_credentials = emulators.google_credentials
 
 
 def _plan(
@@ -82,6 +86,7 @@ def test_a_changed_shard_is_to_do_again(
         (["--resize", "bilinear"], "is of another job: images.resize"),
         (["--rates", "nowhere.json"], "--rates nowhere.json cannot be used: FileNotFo"),
         (["--top_k", "0"], "--top_k 0 is too small"),
+        (["--runner", "DataflowRunner"], "DataflowRunner needs --project"),
         (["--batch_sise", "1"], "unknown option --batch_sise; did you mean --batch_si"),
     ],
 )
@@ -98,6 +103,24 @@ def test_a_wrong_plan_is_one_line(
     assert printed.out == ""
     [line] = printed.err.splitlines()
     assert line.startswith("bitbeam: error: ") and message in line
+
+
+def test_a_plan_for_dataflow_says_what_a_run_would_fill_in(
+    gcs: google_storage.Bucket,
+    small_source: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    gcs.blob("in/a.tar").upload_from_filename(str(small_source / "a.tar"))
+    bucket = f"gs://{emulators.BUCKET}"
+    options = ["--runner", "DataflowRunner", "--project", "project-1"]
+    options += ["--region", "europe-west4", "--temp_location", f"{bucket}/tmp"]
+    command = ["plan", "--input", f"{bucket}/in", "--output", f"{bucket}/out"]
+    command += [*tables.RUN, *options, "--gpu", "nvidia-l4"]
+    assert main(command) == 0
+    out = capsys.readouterr().out
+    assert "to do: 1 of 1 shards, ~20 images" in out
+    assert "g2-standard-" in out and "type:nvidia-l4" in out
+    assert [blob.name for blob in gcs.list_blobs()] == ["in/a.tar"]
 
 
 def _pictures() -> list[bytes]:
