@@ -131,19 +131,38 @@ class RemoteJob:
         Raises:
           JobError: It failed, was cancelled, or cannot be seen any longer.
         """
-        try:
-            state = self._result.wait_until_finish()
-        except DataflowRuntimeException as error:
-            raise JobError(self._failure(error.result.state)) from error
-        except AssertionError as error:
-            # Beam's way to say that its polling thread is dead.
-            raise JobError(
-                f"job {self.id} is out of sight, and may go on; see {self.where}"
-            ) from error
+        state = self._wait()
         if state not in (None, PipelineState.DONE):
             raise JobError(self._failure(state))
         self._poll(done=True)
         return self._tally
+
+    def _wait(self) -> str | None:
+        ended, state = False, None
+        while not ended:
+            ended, state = self._wait_once()
+        return state
+
+    def _wait_once(self) -> tuple[bool, str | None]:
+        """Whether it has ended, and how."""
+        try:
+            return True, self._result.wait_until_finish()
+        except DataflowRuntimeException as error:
+            raise JobError(self._failure(error.result.state)) from error
+        except AssertionError:
+            # Beam looks away 50 s after a cancel has begun, which takes longer, and
+            # when its polling thread has died of a network's outage.
+            self._check_seen()
+            return False, None
+
+    def _check_seen(self) -> None:
+        try:
+            state = self._result.state
+        except (GoogleAPIError, OSError) as error:
+            raise JobError(
+                f"job {self.id} is out of sight, and may go on; see {self.where}"
+            ) from error
+        _LOGGER.debug("job %s is in state %s", self.id, state)
 
     def _failure(self, state: str) -> str:
         if state == PipelineState.CANCELLED:

@@ -30,8 +30,13 @@ Metrics = dict[str, int]
 Work = Callable[["FakeDataflow"], None]
 
 
-def replay(service: "FakeDataflow") -> None:
-    """Runs the staged pipeline in a worker process, as Dataflow would."""
+def replay(service: "FakeDataflow", *, state: str = "JOB_STATE_DONE") -> None:
+    """Runs the staged pipeline in a worker process, as Dataflow would.
+
+    Args:
+      service: Has the job.
+      state: Of the job at its end.
+    """
     pipeline = beam_runner_api_pb2.Pipeline.FromString(service.staged_pipeline())
     for environment in pipeline.components.environments.values():
         environment.urn = python_urns.SUBPROCESS_SDK
@@ -40,7 +45,7 @@ def replay(service: "FakeDataflow") -> None:
     result = runner.run_via_runner_api(pipeline, PipelineOptions([]))
     result.wait_until_finish()
     service.metrics = remote.sums(result, done=True)
-    service.state = "JOB_STATE_DONE"
+    service.state = state
 
 
 class FakeDataflow:
@@ -53,13 +58,11 @@ class FakeDataflow:
       messages: Errors that it tells of the job.
       refusal: An HTTP status for whoever submits; None: welcome.
       after_submission: What the job's state is then.
+      work: What is done with a job, in the background; None: nothing.
       requests: What was asked for: methods and last parts of paths.
     """
 
     def __init__(self, work: Work | None) -> None:
-        """Args:
-        work: What is done with a job, in the background.
-        """
         self.job: dict[str, Any] | None = None
         self.state = "JOB_STATE_PENDING"
         self.metrics: Metrics = {}
@@ -67,7 +70,7 @@ class FakeDataflow:
         self.refusal: int | None = None
         self.after_submission = "JOB_STATE_RUNNING"
         self.requests: list[str] = []
-        self._work = work
+        self.work = work
 
     @property
     def environment(self) -> dict[str, Any]:
@@ -98,8 +101,7 @@ class FakeDataflow:
             self.job = json.loads(body)
             self.state = self.after_submission
             accepted = {**self.job, "id": JOB_ID, "currentState": "JOB_STATE_PENDING"}
-            if self._work:
-                threading.Thread(target=self._do, daemon=True).start()
+            threading.Thread(target=self._do, daemon=True).start()
             return 200, accepted
         if path.endswith("/metrics"):
             return 200, {"metricTime": _TIME, "metrics": list(self._metric_updates())}
@@ -108,9 +110,9 @@ class FakeDataflow:
         return 200, {**(self.job or {}), "id": JOB_ID, "currentState": self.state}
 
     def _do(self) -> None:
-        assert self._work is not None
         try:
-            self._work(self)
+            if self.work:
+                self.work(self)
         except Exception as error:
             self.messages.append(f"Traceback\n{type(error).__name__}: {error}")
             self.state = "JOB_STATE_FAILED"

@@ -46,6 +46,15 @@ def _upload(folder: Path) -> None:
     storage.write_whole(f"{GS}/in/b.parquet", (folder / "b.parquet").read_bytes())
 
 
+def _table() -> dict[str, bytes]:
+    """Content of the output's parts, by name."""
+    return {
+        f"{part}/{uri.rsplit('/', 1)[-1]}": storage.open_input(uri).read()
+        for part in ("embeddings", "errors")
+        for uri in storage.list_uris(f"{GS}/out/{part}/*.parquet")
+    }
+
+
 @dataclass(frozen=True)
 class Ended:
     """A run that has ended.
@@ -99,15 +108,10 @@ def ended(
             code = main(_command(*L4, *endpoint))
         local = ("run", "--input", f"{GS}/in/b.parquet", "--output", str(folder))
         assert main((*local, *tables.RUN)) == 0
-        table = {
-            f"{part}/{uri.rsplit('/', 1)[-1]}": storage.open_input(uri).read()
-            for part in ("embeddings", "errors")
-            for uri in storage.list_uris(f"{GS}/out/{part}/*.parquet")
-        }
         staged = beam_runner_api_pb2.Pipeline.FromString(service.staged_pipeline())
         yield Ended(
             *(code, out.getvalue(), err.getvalue(), service),
-            *(table, outputs.parts(folder), staged),
+            *(_table(), outputs.parts(folder), staged),
         )
 
 
@@ -335,6 +339,30 @@ def test_a_job_that_somebody_cancels_is_one_line(
         f"bitbeam: failed: job {JOB_ID} was cancelled; what is written is whole, and"
         " the same command goes on from there"
     )
+
+
+def test_the_same_command_goes_on_where_a_cancelled_job_stopped(
+    service: FakeDataflow, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before: dict[str, bytes] = {}
+
+    def cancelled_half_way(service: FakeDataflow) -> None:
+        fake_dataflow.replay(service, state="JOB_STATE_CANCELLING")
+        before.update(_table())
+        last = max(name for name in before if name.startswith("embeddings/"))
+        storage.remove(f"{GS}/out/{last}")
+        storage.remove(f"{GS}/out/summary.json")
+        service.state = "JOB_STATE_CANCELLED"
+
+    service.work = cancelled_half_way
+    assert _run(service) == 1
+    service.work = fake_dataflow.replay
+    assert _run(service) == 0
+    printed = capsys.readouterr()
+    assert "1 shards in, 1 with work left; 1 parts are done" in printed.err
+    assert printed.out.startswith("bitbeam: done: 4 images in ")
+    assert "; the table has 12: 10 good, 2 bad " in printed.out
+    assert _table() == before
 
 
 def test_a_job_that_is_refused_is_one_line(

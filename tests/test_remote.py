@@ -26,11 +26,14 @@ class _Result:
         self._job_id = "job-1"
         self._ask = ask
         self.state = PipelineState.DONE
+        self.looks_away = 0
 
     def metrics(self) -> SimpleNamespace:
         return SimpleNamespace(query=lambda _: self._ask())
 
     def wait_until_finish(self) -> str:
+        self.looks_away -= 1
+        assert self.looks_away < 0, "as Beam's does"
         return self.state
 
 
@@ -124,4 +127,26 @@ def test_an_end_that_is_not_done_is_an_error(state: str, message: str) -> None:
     result = _Result(lambda: _images(1))
     result.state = state
     with pytest.raises(JobError, match=f"^{message}$"):
+        RemoteJob(result, PipelineOptions([])).finish()
+
+
+def test_a_job_that_beam_looks_away_from_is_waited_for() -> None:
+    result = _Result(lambda: {"counters": [], "distributions": []})
+    result.looks_away = 2
+    assert RemoteJob(result, PipelineOptions([])).finish() == {}
+
+
+def test_a_job_that_cannot_be_seen_is_not_said_to_have_failed() -> None:
+    class Lost(_Result):
+        @property
+        def state(self) -> str:
+            raise ConnectionError("no network")
+
+        @state.setter
+        def state(self, _: str) -> None:
+            pass
+
+    result = Lost(lambda: _images(1))
+    result.looks_away = 1
+    with pytest.raises(JobError, match="job job-1 is out of sight, and may go on"):
         RemoteJob(result, PipelineOptions([])).finish()
