@@ -72,24 +72,14 @@ def estimate(options: RunOptions, *, rates_file: Path | None = None) -> int:
     Raises:
       UsageError: What was asked for is wrong.
     """
-    from transforms import parquet
-
-    from . import launch, output
+    from . import launch
     from .job import plan_job
     from .rates import PACKAGED, read_rates
-    from .sample import take_sample
 
     rates = read_rates(rates_file or PACKAGED)
     settled = launch.settle(launch.pipeline_options(options), options)
     job = plan_job(options)
-    try:
-        plan = output.survey(job, overwrite=options.output.overwrite)
-        samples = {
-            form: take_sample(shards, job.columns)
-            for form, shards in _by_format(job.shards).items()
-        }
-    except (OSError, parquet.NotOursError) as error:
-        raise errors.UsageError(f"cannot plan: {error}") from error
+    plan, samples = _look(job, overwrite=options.output.overwrite)
     work = work_left(plan.shards, samples, rows_per_part=job.cut.part)
     console = Console(file=sys.stdout, width=_WIDTH, highlight=False)
     console.print(_input_table(job, samples))
@@ -105,6 +95,23 @@ def estimate(options: RunOptions, *, rates_file: Path | None = None) -> int:
             " cost, and starting and loading come on top",
         )
     return errors.DONE
+
+
+def _look(job: "Job", *, overwrite: bool) -> tuple["Plan", dict[str, "Sample"]]:
+    """What is left to do, and samples of the input by format."""
+    from transforms import parquet
+
+    from . import output
+    from .sample import take_sample
+
+    try:
+        plan = output.survey(job, overwrite=overwrite)
+        return plan, {
+            form: take_sample(shards, job.columns)
+            for form, shards in _by_format(job.shards).items()
+        }
+    except (OSError, parquet.NotOursError) as error:
+        raise errors.UsageError(f"cannot plan: {error}") from error
 
 
 def _by_format(shards: Sequence["Shard"]) -> dict[str, list["Shard"]]:
@@ -152,34 +159,24 @@ def cost_of(
     """
     from .rates import Range
 
-    milliseconds = rates.decode_ms(work.megapixels)
-    stages = {
-        "decode": Range(
-            1000 * machine.vcpus / milliseconds.most,
-            1000 * machine.vcpus / milliseconds.least,
-        ),
-        "network": machine.gb_per_s.times(1e9 * work.images / max(1, work.bytes)),
-    }
     models = [rates.model_rate(machine, info, precision=precision) for info in infos]
     known = [rate for rate in models if rate is not None]
     if len(known) < len(models):
         return None
-    stages["model"] = _in_turn(known)
-    binds = tuple(
-        dict.fromkeys(min(stages, key=lambda name: stages[name][end]) for end in (0, 1))
-    )
+    milliseconds = rates.decode_ms(work.megapixels)
+    decodes = 1000 * machine.vcpus
+    stages = {
+        "decode": Range(decodes / milliseconds.most, decodes / milliseconds.least),
+        "network": machine.gb_per_s.times(1e9 * work.images / max(1, work.bytes)),
+        "model": _in_turn(known),
+    }
+    binds = [min(stages, key=lambda name: stages[name][end]) for end in (0, 1)]
     if rates.is_cpu(machine):
-        both = _in_turn([stages.pop("decode"), stages.pop("model")])
-        stages["both"] = both
-    rate = Range(
-        min(stage.least for stage in stages.values()),
-        min(stage.most for stage in stages.values()),
-    )
+        stages["both"] = _in_turn([stages.pop("decode"), stages.pop("model")])
+    rate = Range(*(min(stage[end] for stage in stages.values()) for end in (0, 1)))
     hours = Range(work.images / rate.most / 3600, work.images / rate.least / 3600)
-    usd = Range(
-        hours.least * machine.usd_per_hour.least, hours.most * machine.usd_per_hour.most
-    )
-    return Cost(rate, hours, usd, binds)
+    usd = hours.times(*machine.usd_per_hour)
+    return Cost(rate, hours, usd, tuple(dict.fromkeys(binds)))
 
 
 def _in_turn(rates: Sequence["Range"]) -> "Range":
