@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,12 +20,24 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.portability import python_urns
 from apache_beam.portability.api import beam_runner_api_pb2
 from apache_beam.runners.dataflow import dataflow_runner
+from google.cloud import storage as google_storage
 
 from pipeline import launch, remote
+from pipeline.cli import main
+from tests import tables
+from tests.emulators import BUCKET
+from transforms import storage
 
 JOB_ID = "2026-11-21_12_00_00-1234567890"
 _WORKER = f"{sys.executable} -m apache_beam.runners.worker.sdk_worker_main"
 _TIME = "2026-11-21T12:00:00.000Z"
+
+GS = f"gs://{BUCKET}"
+PLACES = (
+    *("--runner", "DataflowRunner", "--project", "my-project"),
+    *("--region", "us-central1", "--temp_location", f"{GS}/tmp"),
+)
+L4 = ("--gpu", "nvidia-l4")
 
 Metrics = dict[str, int]
 Work = Callable[["FakeDataflow"], None]
@@ -183,3 +196,40 @@ def hurry(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(dataflow_runner, "time", _Hurried)
     patch.setattr("pipeline.remote._POLL_SECONDS", 0.3)
     patch.setattr("pipeline.progress._LOG_SECONDS", 0.5)
+
+
+@pytest.fixture
+def service(
+    gcs: google_storage.Bucket, small_source: Path, monkeypatch: pytest.MonkeyPatch
+) -> FakeDataflow:
+    """A service that takes jobs and does nothing; the input is there."""
+    hurry(monkeypatch)
+    upload(small_source)
+    return FakeDataflow(None)
+
+
+def run(service: FakeDataflow, *options: str) -> int:
+    """`bitbeam run` on a service; gives the exit code."""
+    with serving(service) as port:
+        endpoint = ("--dataflow_endpoint", f"http://localhost:{port}")
+        return main(command(*endpoint, *options))
+
+
+def command(*options: str) -> tuple[str, ...]:
+    """`bitbeam run` on Dataflow, without the program's name."""
+    places = ("--input", f"{GS}/in/b.parquet", "--output", f"{GS}/out")
+    return ("run", *places, *tables.RUN, *PLACES, *options)
+
+
+def upload(folder: Path) -> None:
+    """A Parquet shard of twelve rows, two of them bad."""
+    storage.write_whole(f"{GS}/in/b.parquet", (folder / "b.parquet").read_bytes())
+
+
+def table() -> dict[str, bytes]:
+    """Content of the output's parts, by name."""
+    return {
+        f"{part}/{uri.rsplit('/', 1)[-1]}": storage.open_input(uri).read()
+        for part in ("embeddings", "errors")
+        for uri in storage.list_uris(f"{GS}/out/{part}/*.parquet")
+    }

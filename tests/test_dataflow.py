@@ -3,10 +3,6 @@
 import contextlib
 import io
 import json
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,45 +10,18 @@ from typing import Any
 
 import pytest
 from apache_beam.portability.api import beam_runner_api_pb2
-from google.cloud import storage as google_storage
 
 from pipeline.cli import main
 from template.main import command_line
 from tests import emulators, fake_dataflow, outputs, tables
-from tests.emulators import BUCKET
-from tests.fake_dataflow import JOB_ID, FakeDataflow
+from tests.fake_dataflow import GS, JOB_ID, L4, FakeDataflow
 from transforms import storage
 
 gcs, _gcs_port = emulators.gcs, emulators._gcs_port
-google_credentials = emulators.google_credentials
+google_credentials, service = emulators.google_credentials, fake_dataflow.service
 
-GS = f"gs://{BUCKET}"
 IMAGE = "us-central1-docker.pkg.dev/my-project/bitbeam/bitbeam:0.1.0-py3.11-beam2.77.0"
-PLACES = (
-    *("--runner", "DataflowRunner", "--project", "my-project"),
-    *("--region", "us-central1", "--temp_location", f"{GS}/tmp"),
-)
-L4 = ("--gpu", "nvidia-l4")
 ACCELERATOR = "worker_accelerator=type:nvidia-l4;count:1;install-nvidia-driver"
-
-
-def _command(*options: str) -> tuple[str, ...]:
-    places = ("--input", f"{GS}/in/b.parquet", "--output", f"{GS}/out")
-    return ("run", *places, *tables.RUN, *PLACES, *options)
-
-
-def _upload(folder: Path) -> None:
-    """A Parquet shard of twelve rows, two of them bad."""
-    storage.write_whole(f"{GS}/in/b.parquet", (folder / "b.parquet").read_bytes())
-
-
-def _table() -> dict[str, bytes]:
-    """Content of the output's parts, by name."""
-    return {
-        f"{part}/{uri.rsplit('/', 1)[-1]}": storage.open_input(uri).read()
-        for part in ("embeddings", "errors")
-        for uri in storage.list_uris(f"{GS}/out/{part}/*.parquet")
-    }
 
 
 @dataclass(frozen=True)
@@ -98,20 +67,20 @@ def ended(
     with pytest.MonkeyPatch.context() as patch:
         emulators.use_gcs(_gcs_port, google_credentials, patch)
         fake_dataflow.hurry(patch)
-        _upload(small_source)
+        fake_dataflow.upload(small_source)
         with (
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),
             fake_dataflow.serving(service) as port,
         ):
             endpoint = ("--dataflow_endpoint", f"http://localhost:{port}")
-            code = main(_command(*L4, *endpoint))
+            code = main(fake_dataflow.command(*L4, *endpoint))
         local = ("run", "--input", f"{GS}/in/b.parquet", "--output", str(folder))
         assert main((*local, *tables.RUN)) == 0
         staged = beam_runner_api_pb2.Pipeline.FromString(service.staged_pipeline())
         yield Ended(
             *(code, out.getvalue(), err.getvalue(), service),
-            *(_table(), outputs.parts(folder), staged),
+            *(fake_dataflow.table(), outputs.parts(folder), staged),
         )
 
 
@@ -217,26 +186,10 @@ def test_what_is_filled_in_is_told_with_the_reason(ended: Ended) -> None:
     assert len(filled) == 12
 
 
-@pytest.fixture
-def service(
-    gcs: google_storage.Bucket, small_source: Path, monkeypatch: pytest.MonkeyPatch
-) -> FakeDataflow:
-    """A service that takes jobs and does nothing; the input is there."""
-    fake_dataflow.hurry(monkeypatch)
-    _upload(small_source)
-    return FakeDataflow(None)
-
-
-def _run(service: FakeDataflow, *options: str) -> int:
-    with fake_dataflow.serving(service) as port:
-        endpoint = ("--dataflow_endpoint", f"http://localhost:{port}")
-        return main(_command(*endpoint, *options))
-
-
 def test_no_wait_prints_the_id_and_returns(
     service: FakeDataflow, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert _run(service, "--no_wait") == 0
+    assert fake_dataflow.run(service, "--no_wait") == 0
     assert capsys.readouterr().out == f"{JOB_ID}\n"
     assert service.requests == ["POST jobs"]
 
@@ -244,7 +197,7 @@ def test_no_wait_prints_the_id_and_returns(
 def test_without_a_gpu_workers_are_of_cpus(
     service: FakeDataflow, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert _run(service, "--no_wait") == 0
+    assert fake_dataflow.run(service, "--no_wait") == 0
     assert "serviceOptions" not in service.environment
     assert service.pool["machineType"] == "n2-standard-8"
     assert service.pool["numThreadsPerWorker"] == 8
@@ -253,7 +206,7 @@ def test_without_a_gpu_workers_are_of_cpus(
 
 def test_an_option_that_is_given_wins(service: FakeDataflow) -> None:
     assert (
-        _run(
+        fake_dataflow.run(
             service,
             *(
                 "--no_wait",
@@ -293,115 +246,9 @@ def test_all_of_beams_checks_pass_on_a_real_endpoint_name(
         except OSError:
             pytest.skip("port 80 cannot be had")
         endpoint = ("--dataflow_endpoint", "http://127.0.0.1/sandbox")
-        assert main(_command(*L4, *endpoint, "--no_wait")) == 0
+        assert main(fake_dataflow.command(*L4, *endpoint, "--no_wait")) == 0
     assert service.pool["kind"] == "harness"
     assert service.pool["machineType"] == "g2-standard-8"
-
-
-def _last_line(capsys: pytest.CaptureFixture[str]) -> str:
-    """Of standard error; a failure prints no second line, and no result."""
-    printed = capsys.readouterr()
-    assert printed.out == ""
-    assert "Traceback" not in printed.err
-    lines = printed.err.splitlines()
-    assert sum("failed" in line for line in lines) == 1
-    return lines[-1]
-
-
-def test_a_job_that_fails_is_one_line(
-    service: FakeDataflow, capsys: pytest.CaptureFixture[str]
-) -> None:
-    service.after_submission = "JOB_STATE_FAILED"
-    service.messages = [
-        "Traceback (most recent call last):\n  x\nValueError: no weight"
-    ]
-    assert _run(service) == 1
-    assert _last_line(capsys).startswith(
-        f"bitbeam: failed: job {JOB_ID} ended as FAILED: ValueError: no weight; see"
-        " https://console.cloud.google.com/dataflow/jobs/us-central1/"
-    )
-
-
-def test_a_job_that_finds_too_many_bad_images_is_exit_code_3(
-    service: FakeDataflow, capsys: pytest.CaptureFixture[str]
-) -> None:
-    service.after_submission = "JOB_STATE_FAILED"
-    service.messages = ["x\ntransforms.streak.TooManyBadError: 1,990 of 2,000 are bad"]
-    assert _run(service) == 3
-
-
-def test_a_job_that_somebody_cancels_is_one_line(
-    service: FakeDataflow, capsys: pytest.CaptureFixture[str]
-) -> None:
-    service.after_submission = "JOB_STATE_CANCELLED"
-    assert _run(service) == 1
-    assert _last_line(capsys) == (
-        f"bitbeam: failed: job {JOB_ID} was cancelled; what is written is whole, and"
-        " the same command goes on from there"
-    )
-
-
-def test_the_same_command_goes_on_where_a_cancelled_job_stopped(
-    service: FakeDataflow, capsys: pytest.CaptureFixture[str]
-) -> None:
-    before: dict[str, bytes] = {}
-
-    def cancelled_half_way(service: FakeDataflow) -> None:
-        fake_dataflow.replay(service, state="JOB_STATE_CANCELLING")
-        before.update(_table())
-        last = max(name for name in before if name.startswith("embeddings/"))
-        storage.remove(f"{GS}/out/{last}")
-        storage.remove(f"{GS}/out/summary.json")
-        service.state = "JOB_STATE_CANCELLED"
-
-    service.work = cancelled_half_way
-    assert _run(service) == 1
-    service.work = fake_dataflow.replay
-    assert _run(service) == 0
-    printed = capsys.readouterr()
-    assert "1 shards in, 1 with work left; 1 parts are done" in printed.err
-    assert printed.out.startswith("bitbeam: done: 4 images in ")
-    assert "; the table has 12: 10 good, 2 bad " in printed.out
-    assert _table() == before
-
-
-def test_a_job_that_is_refused_is_one_line(
-    service: FakeDataflow, capsys: pytest.CaptureFixture[str]
-) -> None:
-    service.refusal = 403
-    assert _run(service) == 1
-    assert "caller lacks dataflow.jobs" in _last_line(capsys)
-
-
-def test_an_interrupt_leaves_the_job_and_says_so(service: FakeDataflow) -> None:
-    with fake_dataflow.serving(service) as port:
-        endpoint = ("--dataflow_endpoint", f"http://localhost:{port}")
-        process = subprocess.Popen(
-            [sys.executable, "-m", "pipeline", *_command(*endpoint)],
-            stderr=subprocess.PIPE,
-            text=True,
-            env=dict(os.environ),
-        )
-        assert process.stderr is not None
-        for line in process.stderr:
-            if f"submitted as job {JOB_ID}" in line:
-                break
-        process.send_signal(signal.SIGINT)
-        [_, line] = process.stderr.read().split("\n")[-3:-1]
-        assert process.wait() == 130
-    assert line == (
-        f"bitbeam: interrupted; job {JOB_ID} goes on without this terminal; to end it:"
-        f" gcloud dataflow jobs cancel {JOB_ID} --project=my-project"
-        " --region=us-central1"
-    )
-    assert not any(request.startswith("PUT") for request in service.requests)
-
-
-def test_a_dry_run_submits_and_writes_nothing(service: FakeDataflow) -> None:
-    before = storage.list_uris(f"{GS}/**")
-    assert _run(service, "--dry_run") == 0
-    assert service.requests == []
-    assert storage.list_uris(f"{GS}/**") == before
 
 
 def test_the_template_launcher_gets_the_job_in_a_file(service: FakeDataflow) -> None:
@@ -426,7 +273,9 @@ _TEMPLATE = {
 def test_what_beam_refuses_is_one_line(
     service: FakeDataflow, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = [*_command("--dataflow_endpoint", "http://127.0.0.1/sandbox")]
+    command = [
+        *fake_dataflow.command("--dataflow_endpoint", "http://127.0.0.1/sandbox")
+    ]
     command[command.index("my-project")] = "123456"
     before = storage.list_uris(f"{GS}/**")
     assert main(command) == 2

@@ -101,11 +101,12 @@ def test_what_may_still_fail_counts_only_while_the_job_runs() -> None:
 
 def test_a_portable_job_is_asked_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     counts = iter([1, 2])
-    monkeypatch.setattr(
-        portable_runner,
-        "PortableMetrics",
-        lambda _: SimpleNamespace(query=lambda _: _images(next(counts))),
-    )
+
+    def answer(_: object) -> SimpleNamespace:
+        found = _images(next(counts))
+        return SimpleNamespace(query=lambda _: found)
+
+    monkeypatch.setattr(portable_runner, "PortableMetrics", answer)
     service = SimpleNamespace(GetJobMetrics=lambda _: None)
     result = portable_runner.PipelineResult(service, "job-1", [], [])
     assert sums(result, done=False) == {"images_predicted": 1}
