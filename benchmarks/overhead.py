@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -114,7 +115,8 @@ def _strip() -> None:
             return Outcome(np.arange(len(images)), self._model(images), {}, 0)
 
     device.GuardedPredictor = Bare  # type: ignore[assignment,misc]
-    parquet.hashlib.sha256 = parquet.hashlib.md5  # type: ignore[attr-defined]
+    no_digest = SimpleNamespace(hexdigest=lambda: "0" * 64)
+    parquet.hashlib = SimpleNamespace(sha256=lambda content: no_digest)
     retry.call = lambda work, **_: work()  # type: ignore[assignment]
     streak.BadStreak.add = lambda self, block: None  # type: ignore[method-assign]
     os.fsync = lambda descriptor: None  # type: ignore[assignment]

@@ -263,7 +263,7 @@ def _add_model(group: _Group) -> None:
     group.add_argument(
         "--min_cosine",
         type=float,
-        default=0.99,
+        default=0.98,
         help="least likeness of a reduced precision's embeddings to float32's; below"
         " it float32 runs",
     )

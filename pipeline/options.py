@@ -48,7 +48,7 @@ class ModelOptions:
     top_k: int = 10
     min_score: float = 0.0
     precision: str = "auto"
-    min_cosine: float = 0.99
+    min_cosine: float = 0.98
     batch_size: int = 16
 
 
