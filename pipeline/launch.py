@@ -91,7 +91,7 @@ def _check_known(arguments: tuple[str, ...]) -> None:
 
 
 def _ours() -> list[str]:
-    from .cli import build_parser
+    from .arguments import build_parser
 
     commands = build_parser()._subparsers._group_actions[0].choices  # type: ignore[union-attr]
     run = commands["run"]  # type: ignore[index]

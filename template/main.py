@@ -7,7 +7,8 @@ several values or none.
 import argparse
 import sys
 
-from pipeline.cli import build_parser, main
+from pipeline.arguments import build_parser
+from pipeline.cli import main
 
 
 def run_actions() -> list[argparse.Action]:

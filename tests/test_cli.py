@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cli import build_parser, main, run_options
+from pipeline.arguments import build_parser, run_options
+from pipeline.cli import main
 from tests import photos, shards
 
 MODEL = "random:R14x1:1000"

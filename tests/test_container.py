@@ -12,7 +12,8 @@ import pytest
 from google.cloud import storage as google_storage
 from packaging.requirements import Requirement
 
-from pipeline.cli import build_parser, main, run_options
+from pipeline.arguments import build_parser, run_options
+from pipeline.cli import main
 from pipeline.dataflow import IN_IMAGE, image_name
 from template.main import command_line
 from template.metadata import metadata

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from pipeline import launch
-from pipeline.cli import build_parser, main, run_options
+from pipeline.arguments import build_parser, run_options
+from pipeline.cli import main
 from tests import emulators, outputs, runners, tables
 from transforms import metrics
 from transforms.bit.random_weights import RandomWeights
