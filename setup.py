@@ -6,7 +6,8 @@ from setuptools import find_packages, setup
 
 CLOUD_S3 = ["boto3>=1.34"]
 EMULATORS = ["gcp-storage-emulator>=2026.7", "moto[server]>=5.1"]
-LINT = ["mypy>=1.18,<2", "ruff>=0.14"]
+LINT = ["mypy>=2.4,<3", "ruff>=0.17.6,<0.18"]
+PHOTOGRAPHS = ["scikit-image>=0.24", "scikit-learn>=1.5", "tifffile"]
 
 setup(
     name="bitbeam",
@@ -42,11 +43,10 @@ setup(
             *CLOUD_S3,
             *EMULATORS,
             *LINT,
+            *PHOTOGRAPHS,
             "pytest>=8",
-            "scikit-image>=0.24",
-            "scikit-learn>=1.5",
         ],
-        "bench": ["psutil>=6"],
+        "bench": PHOTOGRAPHS,
         "peers": ["torch==2.13.0", "transformers>=5"],
     },
     entry_points={"console_scripts": ["bitbeam = pipeline.cli:main"]},
