@@ -85,7 +85,6 @@ def _print(output: Path, *, images: int, seconds: float, peak_kib: int) -> None:
 
 
 def _write_module(weights: str, folder: str) -> None:
-    sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
     from tests import bit_modules
     from transforms.bit.random_weights import RandomWeights
 

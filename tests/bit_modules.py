@@ -7,8 +7,7 @@ definition, as bit_reference is.
 
 import re
 
-import bit_reference
-
+from tests import bit_reference
 from transforms.bit.runtime import tf
 
 

@@ -1,9 +1,9 @@
 """The forward pass against a float64 NumPy one."""
 
-import bit_reference
 import numpy as np
 import pytest
 
+from tests import bit_reference
 from transforms.bit.architecture import Architecture
 from transforms.bit.kernels import standardize
 from transforms.bit.random_weights import RandomWeights

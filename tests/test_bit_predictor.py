@@ -5,10 +5,10 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
-import bit_reference
 import numpy as np
 import pytest
 
+from tests import bit_reference
 from transforms.bit import ModelError, ModelSpec, describe, load
 from transforms.bit.random_weights import RandomWeights
 
