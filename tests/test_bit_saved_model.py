@@ -54,7 +54,7 @@ def plain(name):
 
 def save(kind, tensors, path, **options):
     """Writes a SavedModel of a kind that bit_modules has."""
-    import bit_modules
+    from tests import bit_modules
 
     rename = options.pop("rename", plain)
     if rename == "numbered":
