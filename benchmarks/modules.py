@@ -18,7 +18,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests import photos, shards
+from . import photographs
 
 MODULES = {
     "s-r101x1": "random:R101x1",
@@ -45,15 +45,7 @@ def _measure(args: argparse.Namespace, folder: Path) -> None:
         # In a process of its own, so that its memory is not measured with the run's.
         module = [sys.executable, "-m", "benchmarks.modules", "--write"]
         subprocess.run([*module, weights, str(folder / name)], check=True)
-    pictures = [
-        photos.encode(photos.photograph(500, 375, name=name), "jpeg")
-        for name in photos.photographs()
-    ]
-    samples = [
-        (f"{number:06d}", {"jpg": pictures[number % len(pictures)]})
-        for number in range(args.images)
-    ]
-    shards.write_tar(folder / "in.tar", samples)
+    photographs.write_tar(folder / "in.tar", images=args.images)
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     first, second = (str(folder / name) for name in MODULES)
     command = [sys.executable, "-m", "pipeline", "run", "--model", first]

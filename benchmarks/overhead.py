@@ -20,7 +20,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from tests import photos, shards
+from . import photographs
 
 
 def main() -> None:
@@ -41,15 +41,7 @@ def main() -> None:
 
 
 def _measure(args: argparse.Namespace, folder: Path) -> list[tuple[float, float]]:
-    pictures = [
-        photos.encode(photos.photograph(500, 375, name=name), "jpeg")
-        for name in photos.photographs()
-    ]
-    samples = [
-        (f"{number:06d}", {"jpg": pictures[number % len(pictures)]})
-        for number in range(args.images)
-    ]
-    shards.write_tar(folder / "in.tar", samples)
+    photographs.write_tar(folder / "in.tar", images=args.images)
     pairs = []
     for number in range(args.pairs):
         times = {}
