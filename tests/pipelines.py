@@ -5,6 +5,7 @@ from typing import Any
 
 import apache_beam as beam
 from apache_beam.metrics.metric import MetricsFilter
+from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import fn_runner
 from apache_beam.runners.runner import PipelineResult
 
@@ -15,9 +16,16 @@ def _gather(element: Any) -> None:
     _gathered.append(element)
 
 
-def run(build: Callable[[beam.Pipeline], Any]) -> PipelineResult:
-    """Builds a pipeline, runs it to its end and gives its result."""
-    pipeline = beam.Pipeline(runner=fn_runner.FnApiRunner())
+def run(build: Callable[[beam.Pipeline], Any], *, workers: int = 1) -> PipelineResult:
+    """Builds a pipeline, runs it to its end and gives its result.
+
+    Args:
+      build: Adds the steps.
+      workers: Threads, each with a bundle of its own behind every shuffle.
+    """
+    mode = "multi_threading" if workers > 1 else "in_memory"
+    options = PipelineOptions(direct_num_workers=workers, direct_running_mode=mode)
+    pipeline = beam.Pipeline(runner=fn_runner.FnApiRunner(), options=options)
     build(pipeline)
     result = pipeline.run()
     result.wait_until_finish()
