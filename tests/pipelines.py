@@ -33,7 +33,7 @@ def run(build: Callable[[beam.Pipeline], Any], *, workers: int = 1) -> PipelineR
 
 
 def run_on(
-    transform: beam.PTransform, elements: Iterable[Any]
+    transform: beam.PTransform, elements: Iterable[Any], *, workers: int = 1
 ) -> tuple[list[Any], PipelineResult]:
     """What a transform makes of elements, in order of arrival, and the result.
 
@@ -46,7 +46,8 @@ def run_on(
             | beam.Create(list(elements), reshuffle=False)
             | "Tested" >> transform
             | "Gather" >> beam.Map(_gather)
-        )
+        ),
+        workers=workers,
     )
     return list(_gathered), result
 

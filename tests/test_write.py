@@ -183,6 +183,20 @@ def test_blocks_delivered_twice_change_no_file(tmp_path: Path, order: int) -> No
     assert twice == once
 
 
+def test_a_part_that_comes_again_is_not_written_again(tmp_path: Path) -> None:
+    step = WriteParts(Sink(str(tmp_path), "id"))
+    _, result = run_on(step, [*_shard(), *_shard()])
+    assert counters(result)["parts_written"] == 3
+
+
+def test_a_part_that_two_bundles_write_counts_once(tmp_path: Path) -> None:
+    # Dealt in turn: each of the two workers has every block.
+    pairs = [block for block in _shard() for _ in range(2)]
+    totals, result = run_on(_Shuffled(tmp_path), pairs, workers=2)
+    assert counters(result)["parts_written"] == 6
+    assert sorted(part.first_row for part in totals) == [0, 8, 16]
+
+
 def test_blocks_of_one_part_in_two_bundles_are_gathered(tmp_path: Path) -> None:
     # Each worker has a bundle of its own: half of each part's blocks.
     from apache_beam.options.pipeline_options import PipelineOptions
