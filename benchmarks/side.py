@@ -164,8 +164,10 @@ class Process:
             self._signal(signal.SIGKILL)
 
         timer = threading.Timer(self._side.limit, end)
-        timer.start()
+        # Else Ctrl-C at the wrong instant would leave it waiting at exit.
+        timer.daemon = True
         try:
+            timer.start()
             return work()
         except SideError:
             if late.is_set():
@@ -205,8 +207,9 @@ class _Runs(Process):
             timer = threading.Timer(
                 self._side.limit, self._signal, args=(signal.SIGKILL,)
             )
-            timer.start()
+            timer.daemon = True
             try:
+                timer.start()
                 said = self._popen.stdout.read()
                 _, status, usage = os.wait4(self._popen.pid, 0)
             except BaseException:
