@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Mapping
 
 from . import errors
+from .bottleneck import bottleneck
 from .options import RunOptions
 from .progress import Watch, duration
 
@@ -21,7 +22,7 @@ if typing.TYPE_CHECKING:
 
 
 def run(options: RunOptions) -> int:
-    """Runs the job and prints its last line.
+    """Runs the job and prints its last lines.
 
     Returns:
       The exit code.
@@ -189,7 +190,7 @@ def _report(
     seconds: float,
     options: RunOptions,
 ) -> int:
-    """Prints the last line.
+    """Prints the last lines.
 
     Returns:
       The exit code.
@@ -206,6 +207,8 @@ def _report(
         f" {options.output.folder}",
         flush=True,
     )
+    if bound := bottleneck(sums, seconds=seconds):
+        print(f"bitbeam: {bound}", flush=True)
     if images and bad / images > options.output.max_error_rate:
         _say(
             f"{bad / images:.1%} of the images are bad, more than --max_error_rate"

@@ -65,7 +65,8 @@ def counters(result: PipelineResult) -> dict[str, int]:
 def distributions(result: PipelineResult) -> dict[str, int]:
     """Sums of bitbeam's distributions by name."""
     found = result.metrics().query(MetricsFilter().with_namespace("bitbeam"))
-    return {
-        distribution.key.metric.name: distribution.committed.sum
-        for distribution in found["distributions"]
-    }
+    sums: dict[str, int] = {}
+    for distribution in found["distributions"]:
+        name = distribution.key.metric.name
+        sums[name] = sums.get(name, 0) + distribution.committed.sum
+    return sums

@@ -18,7 +18,7 @@ import pyarrow as pa
 from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
-from transforms import metrics
+from transforms import metrics, shift
 from transforms.ahead import InOrder
 from transforms.block import FAULT_FIELDS, Block, Fault
 from transforms.image import DecodeError, Preprocess, decode_image
@@ -50,7 +50,8 @@ class DecodeImages(beam.PTransform):
     `decode`; its neighbours are not touched.
 
     Counted: `images_decoded`, `bytes_encoded`, `bad` and `bad_<error>`, and the
-    distribution `decode_usec`, processor time of a block in all threads.
+    distributions `decode_usec`, processor time of a block in all threads, and
+    `decode_capacity_usec`, what the pool could have had while a bundle was open.
     """
 
     def __init__(self, preprocess: Preprocess, *, threads: int | None = None) -> None:
@@ -83,10 +84,11 @@ class _DecodeBlocks(beam.DoFn):
     def start_bundle(self) -> None:
         self.teardown()  # of a bundle that failed
         self._ahead = InOrder(_BLOCKS_AHEAD)
+        shift.begin("decode", self)
 
     def process(self, block: Block) -> Iterator[Block]:
         assert self._ahead is not None
-        threads = self._threads or os.cpu_count() or 1
+        threads = self._threads or shift.available_cores()
         future = start_decoding(block, preprocess=self._preprocess, threads=threads)
         for decoded in self._ahead.add(future):
             yield decoded.counted()
@@ -95,8 +97,13 @@ class _DecodeBlocks(beam.DoFn):
         assert self._ahead is not None
         for decoded in self._ahead.drain():
             yield GlobalWindows.windowed_value(decoded.counted())
+        cores = shift.available_cores()
+        used = min(self._threads or cores, cores)
+        capacity = shift.end("decode", self).usec * used
+        metrics.observe_usec("decode_capacity_usec", capacity)
 
     def teardown(self) -> None:
+        shift.drop("decode", self)
         if self._ahead is not None:
             self._ahead.cancel()
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import apache_beam as beam
 import pyarrow as pa
 
-from . import metrics
+from . import metrics, shift
 from .ahead import read_ahead
 from .block import FAULT_FIELDS, KEPT, VERSION, Block, Fault, Place
 from .formats import Columns, DamagedShardError, Record, read_records
@@ -144,13 +144,16 @@ class _ReadImages(beam.DoFn):
     """Shard in, its blocks out.
 
     Metrics: images_read (rows), shards_read, bytes_read, read_usec (a block's time in
-      the reading thread), bad and bad_<error>.
+      the reading thread), read_capacity_usec (a bundle's time), bad and bad_<error>.
     Bad records: rows with a fault of stage `read`; a damaged shard ends with one.
       What storage raises is raised.
     """
 
     def __init__(self, columns: Columns, cut: Cut) -> None:
         self._columns, self._cut = columns, cut
+
+    def start_bundle(self) -> None:
+        shift.begin("read", self)
 
     def process(self, shard: Shard) -> Iterator[Block]:
         blocks = cut_blocks(
@@ -175,6 +178,12 @@ class _ReadImages(beam.DoFn):
         # What is no image (headers, other columns) counts as read with the shard.
         metrics.count("bytes_read", left)
         metrics.count("shards_read")
+
+    def finish_bundle(self) -> None:
+        metrics.observe_usec("read_capacity_usec", shift.end("read", self).bundle)
+
+    def teardown(self) -> None:
+        shift.drop("read", self)
 
 
 def _timed(blocks: Iterator[Block]) -> Iterator[tuple[Block, int]]:

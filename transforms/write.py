@@ -11,7 +11,7 @@ from apache_beam.pvalue import TaggedOutput
 from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
-from . import metrics, storage
+from . import metrics, shift, storage
 from .ahead import InOrder
 from .block import Block
 from .part import (
@@ -94,7 +94,8 @@ class _WriteParts(beam.DoFn):
     """Block in; out what each part holds that is now written.
 
     At the end of a bundle: tagged `incomplete`, the blocks of parts that lack some.
-    Metrics: parts_written, images_written, write_usec.
+    Metrics: parts_written, images_written, write_usec (a part's time in the writing
+      thread), write_capacity_usec (a bundle's time).
     Bad records: go to `errors/`; too many in a row are a TooManyBadError. What the
       storage raises is raised.
     """
@@ -110,6 +111,7 @@ class _WriteParts(beam.DoFn):
         self._streak = BadStreak(self._sink.max_error_rate)
 
     def start_bundle(self) -> None:
+        shift.begin("write", self)
         self._parts: dict[str, dict[int, Block]] = {}
         self._begun: set[str] = set()
         self._writes: InOrder[_Written] = InOrder(_PARTS_IN_FLIGHT)
@@ -142,21 +144,33 @@ class _WriteParts(beam.DoFn):
             for block in blocks.values():
                 value = GlobalWindows.windowed_value((part, block))
                 yield TaggedOutput("incomplete", value)
+        metrics.observe_usec("write_capacity_usec", shift.end("write", self).bundle)
 
     def teardown(self) -> None:
+        shift.drop("write", self)
         self._writer.shutdown(wait=False, cancel_futures=True)
 
 
 class _WriteGathered(beam.DoFn):
     """(Part, its blocks) in; out what the part holds, now written.
 
-    Metrics: parts_written, images_written, parts_gathered, write_usec.
+    Metrics: parts_written, images_written, parts_gathered, write_usec,
+      write_capacity_usec.
     Bad records: a part that lacks a block must have been written whole by another
       bundle, from another delivery of the same blocks; else it is an error.
     """
 
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
+
+    def start_bundle(self) -> None:
+        shift.begin("write", self)
+
+    def finish_bundle(self) -> None:
+        metrics.observe_usec("write_capacity_usec", shift.end("write", self).bundle)
+
+    def teardown(self) -> None:
+        shift.drop("write", self)
 
     def process(self, group: tuple[str, Iterable[Block]]) -> Iterator[PartTotals]:
         blocks = _in_order({block.place.row: block for block in group[1]}.values())
