@@ -10,13 +10,14 @@ from apache_beam.options.pipeline_options import (
     PortableOptions,
     StandardOptions,
     TestOptions,
+    WorkerOptions,
 )
 from apache_beam.portability.api import beam_provision_api_pb2
 from apache_beam.runners.portability.fn_api_runner import fn_runner
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
 from apache_beam.runners.runner import PipelineResult, PipelineRunner, PipelineState
 
-from . import dataflow
+from . import dataflow, registry, submission, worker_log
 from .errors import JobError, UsageError
 from .options import RunOptions
 from .remote import RemoteJob, sums
@@ -109,6 +110,7 @@ def local_runner(options: PipelineOptions) -> fn_runner.FnApiRunner:
     Without the provision info worker processes would get no options at all, so no
     S3 endpoint and no project.
     """
+    worker_log.make_plain()
     encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options())
     info = beam_provision_api_pb2.ProvisionInfo(pipeline_options=encoded)
     return fn_runner.FnApiRunner(provision_info=fn_runner.ExtendedProvisionInfo(info))
@@ -118,18 +120,25 @@ def make_pipeline(options: PipelineOptions) -> beam.Pipeline:
     """An empty pipeline with its runner.
 
     Raises:
-      UsageError: Beam's own checks refuse an option.
+      UsageError: Beam's own checks refuse an option, or there is no such image.
     """
+    if not lives_here(options):
+        submission.prepare()
     runner: PipelineRunner | str = (
         local_runner(options)
         if is_local(options)
         else options.view_as(StandardOptions).runner
     )
     try:
-        return beam.Pipeline(runner=runner, options=options)
+        pipeline = beam.Pipeline(runner=runner, options=options)
     except ValueError as error:
         lines = [line for line in str(error).splitlines() if line.strip()]
         raise UsageError(lines[-1].strip()) from error
+    if _is_dataflow(options):
+        workers = options.view_as(WorkerOptions)
+        name = workers.sdk_container_image or workers.worker_harness_container_image
+        registry.check(name)
+    return pipeline
 
 
 def _is_dataflow(options: PipelineOptions) -> bool:
@@ -176,4 +185,9 @@ def rehearse(pipeline: beam.Pipeline) -> None:
 
 def submit(pipeline: beam.Pipeline) -> RemoteJob:
     """Hands a pipeline to a runner that works elsewhere."""
-    return RemoteJob(pipeline.run(), pipeline.options)
+    options = pipeline.options
+
+    def run() -> RemoteJob:
+        return RemoteJob(pipeline.run(), options)
+
+    return run() if lives_here(options) else submission.submit(run, options)

@@ -99,13 +99,14 @@ class RemoteJob:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = signal.signal(signal.SIGINT, self._leave)
+        before = signal.signal(signal.SIGINT, self.leave)
         try:
             yield
         finally:
             signal.signal(signal.SIGINT, before)
 
-    def _leave(self, number: int, frame: FrameType | None) -> NoReturn:
+    def leave(self, number: int = 0, frame: FrameType | None = None) -> NoReturn:
+        """Ends this process, not the job, and says so."""
         print(
             f"\nbitbeam: interrupted; job {self.id} goes on without this terminal; to"
             f" end it: {self.cancel_command}",

@@ -6,6 +6,7 @@ staged pipeline, in a worker process, as the service would.
 
 import contextlib
 import json
+import re
 import sys
 import threading
 import time
@@ -72,6 +73,7 @@ class FakeDataflow:
       refusal: An HTTP status for whoever submits; None: welcome.
       after_submission: What the job's state is then.
       work: What is done with a job, in the background; None: nothing.
+      answers: Submissions are answered while it is set.
       requests: What was asked for: methods and last parts of paths.
     """
 
@@ -83,6 +85,8 @@ class FakeDataflow:
         self.refusal: int | None = None
         self.after_submission = "JOB_STATE_RUNNING"
         self.requests: list[str] = []
+        self.answers = threading.Event()
+        self.answers.set()
         self.work = work
 
     @property
@@ -107,6 +111,8 @@ class FakeDataflow:
         """Status and JSON for a request."""
         path = path.split("?")[0]
         self.requests.append(f"{method} {path.rsplit('/', 1)[-1]}")
+        if method == "POST":
+            self.answers.wait(60)
         if method == "POST" and self.refusal:
             error = {"code": self.refusal, "message": "caller lacks dataflow.jobs"}
             return self.refusal, {"error": error}
@@ -192,7 +198,8 @@ class _Hurried:
 
 
 def hurry(patch: pytest.MonkeyPatch) -> None:
-    """Makes all that polls do so a hundred times as often."""
+    """Makes all that polls do so a hundred times as often; asks no registry."""
+    patch.setattr("pipeline.registry._GOOGLES", re.compile("$^"))
     patch.setattr(dataflow_runner, "time", _Hurried)
     patch.setattr("pipeline.remote._POLL_SECONDS", 0.3)
     patch.setattr("pipeline.progress._LOG_SECONDS", 0.5)

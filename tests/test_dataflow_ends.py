@@ -1,9 +1,13 @@
 """How a job on Dataflow ends, and how its watcher does."""
 
+import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -94,28 +98,116 @@ def test_a_job_that_is_refused_is_one_line(
     assert "caller lacks dataflow.jobs" in _last_line(capsys)
 
 
-def test_an_interrupt_leaves_the_job_and_says_so(service: FakeDataflow) -> None:
+@contextlib.contextmanager
+def _command(service: FakeDataflow, *options: str) -> Iterator[subprocess.Popen[str]]:
+    """`bitbeam run` on a service in a process of its own."""
     with fake_dataflow.serving(service) as port:
         endpoint = ("--dataflow_endpoint", f"http://localhost:{port}")
+        # In no registry that is asked.
+        image = ("--sdk_container_image", "example.com/bitbeam:1")
+        command = fake_dataflow.command(*image, *endpoint, *options)
         process = subprocess.Popen(
-            [sys.executable, "-m", "pipeline", *fake_dataflow.command(*endpoint)],
+            [sys.executable, "-m", "pipeline", *command],
             stderr=subprocess.PIPE,
             text=True,
             env=dict(os.environ),
         )
-        assert process.stderr is not None
-        for line in process.stderr:
-            if f"submitted as job {JOB_ID}" in line:
-                break
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+
+def _read_until(process: subprocess.Popen[str], text: str) -> str:
+    """The next line of standard error that has a text."""
+    assert process.stderr is not None
+    return next(line for line in process.stderr if text in line)
+
+
+GOES_ON = (
+    f"bitbeam: interrupted; job {JOB_ID} goes on without this terminal; to end it:"
+    f" gcloud dataflow jobs cancel {JOB_ID} --project=my-project --region=us-central1\n"
+)
+
+
+def test_an_interrupt_leaves_the_job_and_says_so(service: FakeDataflow) -> None:
+    with _command(service) as process:
+        _read_until(process, f"submitted as job {JOB_ID}")
         process.send_signal(signal.SIGINT)
-        [_, line] = process.stderr.read().split("\n")[-3:-1]
+        assert _read_until(process, "interrupted") == GOES_ON
         assert process.wait() == 130
-    assert line == (
-        f"bitbeam: interrupted; job {JOB_ID} goes on without this terminal; to end it:"
-        f" gcloud dataflow jobs cancel {JOB_ID} --project=my-project"
-        " --region=us-central1"
-    )
     assert not any(request.startswith("PUT") for request in service.requests)
+
+
+def _wait_for_submission(service: FakeDataflow) -> None:
+    while "POST jobs" not in service.requests:
+        time.sleep(0.05)
+
+
+def test_an_interrupt_of_a_submission_tells_what_came_of_it(
+    service: FakeDataflow,
+) -> None:
+    service.answers.clear()
+    with _command(service, "--no_wait") as process:
+        _wait_for_submission(service)
+        process.send_signal(signal.SIGINT)
+        assert _read_until(process, "interrupted") == (
+            "bitbeam: interrupted while the job is being submitted; what came of it is"
+            " said when the answer is here (once more: leave now)\n"
+        )
+        service.answers.set()
+        assert _read_until(process, "interrupted") == GOES_ON
+        assert process.wait() == 130
+
+
+def test_a_second_interrupt_of_a_submission_tells_where_to_look(
+    service: FakeDataflow,
+) -> None:
+    service.answers.clear()
+    with _command(service, "--job_name", "mine") as process:
+        _wait_for_submission(service)
+        process.send_signal(signal.SIGINT)
+        _read_until(process, "interrupted while")
+        process.send_signal(signal.SIGINT)
+        assert _read_until(process, "left") == (
+            "bitbeam: left without an answer: there may be a job mine now; to see:"
+            " gcloud dataflow jobs list --project=my-project --region=us-central1"
+            " --filter=name=mine\n"
+        )
+        assert process.wait() == 130
+    service.answers.set()
+
+
+def test_an_interrupt_of_a_submission_that_is_refused_is_a_failure(
+    service: FakeDataflow,
+) -> None:
+    service.answers.clear()
+    service.refusal = 403
+    with _command(service) as process:
+        _wait_for_submission(service)
+        process.send_signal(signal.SIGINT)
+        _read_until(process, "interrupted while")
+        service.answers.set()
+        assert "caller lacks dataflow.jobs" in _read_until(process, "failed:")
+        assert process.wait() == 1
+
+
+def test_an_interrupt_before_a_submission_says_that_there_is_no_job(
+    service: FakeDataflow,
+) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        image = f"localhost:{silent.getsockname()[1]}/bitbeam:1"
+        with _command(service, "--sdk_container_image", image) as process:
+            silent.accept()
+            process.send_signal(signal.SIGINT)
+            assert _read_until(process, "interrupted") == (
+                "bitbeam: interrupted; nothing was submitted\n"
+            )
+            assert process.wait() == 130
+    assert service.requests == []
 
 
 def test_a_dry_run_submits_and_writes_nothing(service: FakeDataflow) -> None:
