@@ -4,24 +4,18 @@ import ast
 import importlib.metadata
 import json
 import re
-import shlex
 import sys
 from pathlib import Path
 
 import pytest
-from google.cloud import storage as google_storage
 from packaging.requirements import Requirement
 
+from benchmarks import container
 from pipeline.arguments import build_parser, run_options
-from pipeline.cli import main
 from pipeline.dataflow import IN_IMAGE, image_name
 from template.main import command_line
 from template.metadata import metadata
-from tests import emulators
-from transforms import storage
-
-gcs, _gcs_port = emulators.gcs, emulators._gcs_port
-google_credentials = emulators.google_credentials
+from tests import documented
 
 ROOT = Path(__file__).parent.parent
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
@@ -106,6 +100,24 @@ def test_a_model_is_where_the_program_looks_for_it() -> None:
     assert f"LICENSE ${{MODEL}} {IN_IMAGE}" in _instructions("COPY")
 
 
+def test_the_trial_of_the_image_has_all_that_it_is_built_from() -> None:
+    images = container.froms(DOCKERFILE)
+    assert images == {
+        "sdk": "apache/beam_python3.11_sdk:2.77.0",
+        "launcher": "gcr.io/dataflow-templates-base/python311-template-launcher-base"
+        ":20230622_RC00",
+        "": "python:3.11-slim",
+    }
+    assert container.full_name(images[""]) == "docker.io/library/python:3.11-slim"
+    assert container.full_name(images["launcher"]) == images["launcher"]
+    copied = [line for line in _instructions("COPY") if "--from" in line]
+    assert [line.split()[1] for line in copied] == [
+        str(Path(container.BOOT).parent),
+        container.LAUNCHER,
+    ]
+    assert _instructions("ENTRYPOINT") == [f'["{container.BOOT}"]']
+
+
 def test_the_image_is_checked_when_it_is_built() -> None:
     assert any("pip check" in line for line in _instructions("RUN"))
     assert any("beam.__version__ == '${BEAM}'" in line for line in _instructions("RUN"))
@@ -171,43 +183,27 @@ def test_an_option_that_is_false_is_left_out() -> None:
     assert command_line(["--overwrite=false"]) == ["run"]
 
 
-def _documented(program: str) -> list[list[str]]:
-    """The arguments of a program's commands in docs/dataflow.md."""
-    text = (ROOT / "docs" / "dataflow.md").read_text()
-    blocks = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
-    commands = [shlex.split(line) for block in blocks for line in block.splitlines()]
-    return [command[1:] for command in commands if command[0] == program]
-
-
 def test_the_documented_image_is_the_one_that_is_looked_for() -> None:
     image = image_name(project="my-project", region="us-central1", gpu=True)
-    builds = [each for each in _documented("docker") if each[0] == "build"]
+    builds = [
+        each
+        for each in documented.commands("dataflow.md", "docker")
+        if each[0] == "build"
+    ]
     assert [command[command.index("-t") + 1] for command in builds] == [image]
-    [build] = (each for each in _documented("gcloud") if "build" in each)
+    [build] = (
+        each for each in documented.commands("dataflow.md", "gcloud") if "build" in each
+    )
     assert build[build.index("--image") + 1] == image
 
 
 def test_the_documented_parameters_are_the_templates() -> None:
     [command] = (
-        each for each in _documented("gcloud") if each[1:3] == ["flex-template", "run"]
+        each
+        for each in documented.commands("dataflow.md", "gcloud")
+        if each[1:3] == ["flex-template", "run"]
     )
     given = command[command.index("--parameters") + 1].split(",")
     names = {parameter["name"] for parameter in metadata()["parameters"]}
     assert len(given) == 4
     assert {pair.split("=")[0] for pair in given} <= names
-
-
-@pytest.mark.parametrize("command", _documented("bitbeam"), ids=lambda each: each[0])
-def test_the_documented_commands_work(
-    command: list[str],
-    gcs: google_storage.Bucket,
-    small_source: Path,
-) -> None:
-    gcs.client.create_bucket("my-bucket")
-    data = (small_source / "b.parquet").read_bytes()
-    storage.write_whole("gs://my-bucket/images/b.parquet", data)
-    # Headers of weights are read before a job is submitted; these have none.
-    at = command.index("--model") + 1
-    command = [*command[:at], "random:R50x1", *command[at + 1 :]]
-    dry = ["--dry_run"] if command[0] == "run" and "--dry_run" not in command else []
-    assert main([*command, *dry]) == 0

@@ -1,8 +1,6 @@
 """The same command on other runners: the same files, also from another's half."""
 
 import os
-import re
-import shlex
 import shutil
 import stat
 import subprocess
@@ -13,8 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import launch
-from pipeline.arguments import build_parser, run_options
 from pipeline.cli import main
 from tests import emulators, outputs, runners, tables
 from transforms import metrics
@@ -168,24 +164,3 @@ def test_options_and_the_model_cache_reach_workers(
     assert sum(name.startswith("out/embeddings/a_tar-") for name in names) == 3
     assert "out/summary.json" in names
     assert any(os.scandir(cache))
-
-
-def _documented() -> list[list[str]]:
-    text = Path(__file__).parent.parent.joinpath("docs/runners.md").read_text()
-    blocks = re.findall(r"```sh\n(.*?)```", text, flags=re.DOTALL)
-    lines = "".join(blocks).replace("\\\n", "").splitlines()
-    return [shlex.split(line) for line in lines]
-
-
-def test_the_documented_commands_are_understood() -> None:
-    commands = _documented()
-    assert len(commands) == 5
-    assert [words[2] for words in commands[:2]] == [
-        runners.JOB_SERVER,
-        runners.WORKER_POOL,
-    ]
-    for program, *arguments in commands[2:]:
-        assert program == "bitbeam"
-        options = run_options(*build_parser().parse_known_args(arguments))
-        launch.storage_options(options.beam)
-        assert {"--environment_type", "EXTERNAL"} < set(options.beam)
