@@ -1,7 +1,7 @@
 """The graph, on one screen."""
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import apache_beam as beam
 
@@ -17,6 +17,7 @@ from transforms import (
     UnpackShards,
     UnpackStems,
     WriteParts,
+    load_model,
     pack_shards,
     pack_stems,
     part_uri,
@@ -33,8 +34,13 @@ from .output import (
 )
 from .plan import Plan
 
+if TYPE_CHECKING:  # it imports TensorFlow
+    from transforms.device import Loader
 
-def build(pipeline: beam.Pipeline, job: Job, plan: Plan) -> None:
+
+def build(
+    pipeline: beam.Pipeline, job: Job, plan: Plan, *, load: "Loader" = load_model
+) -> None:
     """Adds a job's graph to a pipeline.
 
     Only references to shards are shuffled. From reading to writing, everything may
@@ -44,8 +50,9 @@ def build(pipeline: beam.Pipeline, job: Job, plan: Plan) -> None:
       pipeline: Empty.
       job: What to do.
       plan: What is left of it.
+      load: Loads a model; another one for tests and benchmarks.
     """
-    predict = PredictImages(job.models, outputs=job.outputs)
+    predict = PredictImages(job.models, outputs=job.outputs, load=load)
     predicted, checks = (
         pipeline
         | "Start" >> beam.Impulse()

@@ -16,7 +16,7 @@ from pipeline import graph
 from pipeline.bottleneck import bottleneck
 from pipeline.cli import main
 from tests import photos, shards
-from transforms import PredictImages, decode, part, read
+from transforms import decode, part, read
 from transforms.bit import ModelSpec, Predictions
 
 SECOND = 1_000_000
@@ -120,8 +120,7 @@ def _load(spec: ModelSpec, *, pause: float = 0.0) -> _Model:
 
 def _slow_model(monkeypatch: pytest.MonkeyPatch) -> None:
     load = functools.partial(_load, pause=0.05)
-    slow = functools.partial(PredictImages, load=load)
-    monkeypatch.setattr(graph, "PredictImages", slow)
+    monkeypatch.setattr(graph, "build", functools.partial(graph.build, load=load))
 
 
 def _slow_source(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,8 +174,7 @@ def test_the_last_line_names_the_step_that_is_slow(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(bottlenecks, "_LEAST_USEC", 1)
-    quick = functools.partial(PredictImages, load=_load)
-    monkeypatch.setattr(graph, "PredictImages", quick)
+    monkeypatch.setattr(graph, "build", functools.partial(graph.build, load=_load))
     slow(monkeypatch)
     image = photos.encode(photos.photograph(96, 72), "jpeg")
     samples = [(f"{number:04d}", {"jpg": image}) for number in range(64)]
