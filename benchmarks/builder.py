@@ -63,7 +63,7 @@ class Builder:
             [
                 *(*self._command, "build-using-dockerfile", "--isolation=chroot"),
                 *("--layers", "--pull-never", "--tag", tag, *given),
-                *(*self._volumes(), str(context)),
+                *(*self._registries(), str(context)),
             ],
             check=True,
         )
@@ -90,10 +90,11 @@ class Builder:
         """Starts a command in a new container of an image, as its user or another."""
         container = self._call("from", "--pull-never", tag).strip()
         as_user = ["--user", user] if user else []
+        mounts = [f"--volume={place}:{place}" for place in self.mounts]
         return subprocess.Popen(
             [
                 *(*self._command, "run", "--isolation=chroot", *as_user),
-                *(*self._volumes(), container, "--", *command),
+                *(*self._registries(), *mounts, container, "--", *command),
             ],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -129,12 +130,13 @@ class Builder:
     def _inspect(self, tag: str) -> dict[str, dict[str, object]]:
         return json.loads(self._call("inspect", "--type=image", tag))
 
-    def _volumes(self) -> list[str]:
-        pip = _pip_configuration(self.folder / "pip.conf")
-        read_only = {Path("/etc/pip.conf"): self.folder / "pip.conf"}
-        read_only |= {place: place for place in (*pip, _CERTIFICATES)}
-        volumes = [f"--volume={at}:{place}:ro" for place, at in read_only.items()]
-        return [*volumes, *(f"--volume={place}:{place}" for place in self.mounts)]
+    def _registries(self) -> list[str]:
+        """How packages are reached from here."""
+        configuration = self.folder / "pip.conf"
+        pip = _pip_configuration(configuration)
+        read_only = {place: place for place in (*pip, _CERTIFICATES)}
+        read_only[Path("/etc/pip.conf")] = configuration
+        return [f"--volume={at}:{place}:ro" for place, at in read_only.items()]
 
 
 def _pip_configuration(path: Path) -> list[Path]:

@@ -48,12 +48,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.container", description=__doc__)
     parser.add_argument("--extras", default="aws", help="aws,gpu: with CUDA")
     parser.add_argument("--suite", default="bookworm", help="Debian with Python 3.11")
-    parser.add_argument("--folder", type=Path, help="for images, kept; else temporary")
+    parser.add_argument("--folder", type=Path, help="a new one, kept; else temporary")
     args = parser.parse_args()
     lacking = missing()
     if lacking:
         print(f"benchmarks.container: {lacking}", file=sys.stderr)
         sys.exit(2)
+    if args.folder is not None:
+        args.folder.mkdir(parents=True)
     folder = args.folder or Path(tempfile.mkdtemp(prefix="container-"))
     builder = Builder(folder, mounts=(folder / "shared",))
     try:
