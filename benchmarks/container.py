@@ -194,7 +194,8 @@ class Trial:
 
     def _outside(self) -> str:
         command = [sys.executable, "-m", "pipeline", *self._arguments("outside")]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+        context = self.builder.folder / "context"
+        done = subprocess.run(command, capture_output=True, text=True, cwd=context)
         return done.stderr if done.returncode else ""
 
     def _run(self) -> str:
