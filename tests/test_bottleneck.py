@@ -104,6 +104,7 @@ class _Model:
         **{"labels": None},
     )
     batch_size = 4
+    streams = 1
 
     def __init__(self, pause: float) -> None:
         self._pause = pause

@@ -50,6 +50,7 @@ class _FakePredictor:
 
     info = _INFO
     checks: ClassVar = {"precision": {"used": "float32"}}
+    streams = 1
 
     def __init__(self, batch_size: int = 4) -> None:
         self.batch_size = batch_size

@@ -8,43 +8,69 @@ is finished, the oldest first.
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 T = TypeVar("T")
+Done = TypeVar("Done", covariant=True)
+
+
+class Pending(Protocol[Done]):
+    """Work in flight; a Future, or what is made of several."""
+
+    def done(self) -> bool:
+        """Whether `result` gives it at once."""
+
+    def result(self) -> Done:
+        """Waits for it; raises what it raised."""
+
+    def cancel(self) -> object:
+        """Drops it if it has not begun."""
 
 
 class InOrder(Generic[T]):
-    """Futures in flight, given back in the order in which they were added."""
+    """Work in flight, given back in the order in which it was added."""
 
     def __init__(self, depth: int) -> None:
         """Args:
-        depth: How many may be in flight before `add` waits for the oldest.
+        depth: How much may be in flight before `add` waits for the oldest.
         """
         self._depth = depth
-        self._futures: deque[Future[T]] = deque()
+        self._held = 0
+        self._pending: deque[tuple[Pending[T], int]] = deque()
 
-    def add(self, future: Future[T]) -> Iterator[T]:
+    def add(self, pending: Pending[T], *, weight: int = 1) -> Iterator[T]:
         """Takes one more; yields what is finished at the front, waiting if too many.
 
+        Args:
+          pending: The work.
+          weight: In the unit of the depth. It waits until what is behind the oldest
+            is the depth alone.
+
         Raises:
-          BaseException: What the work of a yielded future raised.
+          BaseException: What the work of a yielded one raised.
         """
-        self._futures.append(future)
-        while self._futures and (
-            len(self._futures) > self._depth or self._futures[0].done()
-        ):
-            yield self._futures.popleft().result()
+        self._pending.append((pending, weight))
+        self._held += weight
+        while self._pending:
+            oldest, weight = self._pending[0]
+            if self._held - weight < self._depth and not oldest.done():
+                break
+            yield self._take()
 
     def drain(self) -> Iterator[T]:
         """Yields the rest, waiting for each."""
-        while self._futures:
-            yield self._futures.popleft().result()
+        while self._pending:
+            yield self._take()
 
     def cancel(self) -> None:
         """Drops all that has not begun; for a bundle that has failed."""
-        while self._futures:
-            self._futures.popleft().cancel()
+        while self._pending:
+            self._pending.popleft()[0].cancel()
+
+    def _take(self) -> T:
+        pending, weight = self._pending.popleft()
+        self._held -= weight
+        return pending.result()
 
 
 class _Buffer(Generic[T]):

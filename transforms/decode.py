@@ -20,6 +20,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from transforms import metrics, shift
 from transforms.ahead import InOrder
+from transforms.bit import machine
 from transforms.block import FAULT_FIELDS, Block, Fault
 from transforms.image import DecodeError, Preprocess, decode_image
 from transforms.resize import Pixels
@@ -88,7 +89,7 @@ class _DecodeBlocks(beam.DoFn):
 
     def process(self, block: Block) -> Iterator[Block]:
         assert self._ahead is not None
-        threads = self._threads or shift.available_cores()
+        threads = self._threads or machine.cores()
         future = start_decoding(block, preprocess=self._preprocess, threads=threads)
         for decoded in self._ahead.add(future):
             yield decoded.counted()
@@ -97,7 +98,7 @@ class _DecodeBlocks(beam.DoFn):
         assert self._ahead is not None
         for decoded in self._ahead.drain():
             yield GlobalWindows.windowed_value(decoded.counted())
-        cores = shift.available_cores()
+        cores = machine.cores()
         used = min(self._threads or cores, cores)
         capacity = shift.end("decode", self).usec * used
         metrics.observe_usec("decode_capacity_usec", capacity)

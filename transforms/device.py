@@ -10,10 +10,11 @@ import numpy as np
 import pyarrow as pa
 
 from . import bit
+from .ahead import Pending
 from .bit import ModelError, ModelSpec, Predictions
 from .block import Block
 from .decode import pixels_column
-from .guard import GuardedPredictor, Outcome
+from .guard import GuardedPredictor, Outcome, concatenate
 
 if TYPE_CHECKING:  # it imports TensorFlow
     from .bit import Predictor
@@ -42,7 +43,7 @@ class Result(NamedTuple):
       embeddings: float32 [n, D].
       predictions: Of the model that labels.
       faults: What a model said of a row that it fails on, by index.
-      microseconds: The device's time.
+      microseconds: The time of all streams for it.
       extra_calls: Calls of the models beyond one for each batch.
     """
 
@@ -58,8 +59,9 @@ class Result(NamedTuple):
 class Device:
     """The models of this process and the one queue that feeds them.
 
-    All threads of a process add to the queue; a single thread empties it, so that
-    the next batch always waits and two are never on the device at once.
+    All threads of a process add to the queue. As many threads empty it, a batch at a
+    time, as the device has streams, so that the next batch always waits. A block is
+    shared out among the streams.
     """
 
     def __init__(self, models: Models, load: "Loader") -> None:
@@ -70,23 +72,37 @@ class Device:
                 f"model {models.embed.name} gives no embedding as it is, only logits"
             )
         self._label = GuardedPredictor(load(models.label)) if models.label else None
-        self._queue = ThreadPoolExecutor(1, thread_name_prefix="device")
+        self._batch = max(model.batch_size for model in self._models)
+        self.streams = self._embed.streams
+        self._queue = ThreadPoolExecutor(self.streams, thread_name_prefix="device")
         self.class_names = bit.load_class_names((self._label or self._embed).info)
+
+    @property
+    def _models(self) -> list[GuardedPredictor]:
+        return [self._embed, *([self._label] if self._label else [])]
+
+    @property
+    def rows_ahead(self) -> int:
+        """Rows to be in flight for no stream ever to wait for its next batch."""
+        return 2 * self.streams * self._batch
 
     @property
     def checks(self) -> dict[str, Any]:
         """What was measured at load, by model."""
-        models = [self._embed, *([self._label] if self._label else [])]
-        return {model.info.name: model.checks for model in models}
+        return {model.info.name: model.checks for model in self._models}
 
-    def submit(self, block: Block) -> Future[Result]:
+    def submit(self, block: Block) -> Pending[Result]:
         """Adds a block to the queue."""
-        return self._queue.submit(self._predict, block)
-
-    def _predict(self, block: Block) -> Result:
-        start = time.perf_counter_ns()
         bad = block.rows["error"].is_valid().to_numpy(zero_copy_only=False)
         good = np.flatnonzero(~bad)
+        batches = [
+            self._queue.submit(self._predict, block, good[start : start + self._batch])
+            for start in range(0, len(good) or 1, self._batch)
+        ]
+        return _Batches(block, batches)
+
+    def _predict(self, block: Block, good: np.ndarray) -> Result:
+        start = time.perf_counter_ns()
         embedded = _run(self._embed, block.rows, good)
         labelled = _run(self._label, block.rows, good) if self._label else embedded
         both = np.intersect1d(embedded.rows, labelled.rows)
@@ -102,6 +118,32 @@ class Device:
             faults={int(good[row]): text for row, text in faults.items()},
             microseconds=(time.perf_counter_ns() - start) // 1000,
             extra_calls=calls,
+        )
+
+
+class _Batches:
+    """A block in flight as the batches that it was cut into."""
+
+    def __init__(self, block: Block, batches: list[Future[Result]]) -> None:
+        self._block, self._batches = block, batches
+
+    def done(self) -> bool:
+        return all(batch.done() for batch in self._batches)
+
+    def cancel(self) -> None:
+        for batch in self._batches:
+            batch.cancel()
+
+    def result(self) -> Result:
+        parts = [batch.result() for batch in self._batches]
+        return Result(
+            block=self._block,
+            good=np.concatenate([part.good for part in parts]),
+            embeddings=np.concatenate([part.embeddings for part in parts]),
+            predictions=concatenate([part.predictions for part in parts]),
+            faults={row: text for part in parts for row, text in part.faults.items()},
+            microseconds=sum(part.microseconds for part in parts),
+            extra_calls=sum(part.extra_calls for part in parts),
         )
 
 

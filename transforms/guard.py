@@ -1,5 +1,6 @@
 """A predictor that loses no row to another row's fault, nor to a lack of memory."""
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -38,16 +39,27 @@ class GuardedPredictor:
 
     Out of memory: the batch is halved, for the rest of the process. Anything else:
     the batch is bisected down to the guilty rows. Where all rows seem guilty, a blank
-    image tells whether it is the device. Not safe to call from several threads.
+    image tells whether it is the device. Safe to call from several threads.
     """
 
     def __init__(self, model: "Predictor") -> None:
         self._model = model
+        self._lock = threading.Lock()
 
     @property
     def info(self) -> ModelInfo:
         """What the model is."""
         return self._model.info
+
+    @property
+    def batch_size(self) -> int:
+        """Images of a step."""
+        return self._model.batch_size
+
+    @property
+    def streams(self) -> int:
+        """Calls at once that fill the device."""
+        return self._model.streams
 
     @property
     def checks(self) -> dict[str, Any]:
@@ -70,16 +82,17 @@ class GuardedPredictor:
         waiting = [np.arange(len(images))]
         while waiting:
             rows = waiting.pop()
-            size = self._model.batch_size
+            model = self._model
+            size = model.batch_size
             if len(rows) > size:
                 waiting += [rows[size:], rows[:size]]
                 continue
             try:
                 calls += 1
-                done.append((rows, self._model(images[rows])))
+                done.append((rows, model(images[rows])))
             except Exception as error:  # the bad-record boundary of the model
                 if _is_out_of_memory(error):
-                    self._halve(error)
+                    self._halve(model, error)
                     waiting.append(rows)
                 elif len(rows) == 1:
                     faults[int(rows[0])] = _one_line(error)
@@ -92,14 +105,17 @@ class GuardedPredictor:
         rows, predictions = self._join(done, images)
         return Outcome(rows, predictions, faults, max(0, calls - least))
 
-    def _halve(self, error: Exception) -> None:
-        size = self._model.batch_size
+    def _halve(self, model: "Predictor", error: Exception) -> None:
+        size = model.batch_size
         if size == 1:
             raise DeviceError(
-                f"the device's memory does not hold {self._model.info.name} and one"
+                f"the device's memory does not hold {model.info.name} and one"
                 f" image: {_one_line(error)}"
             ) from error
-        self._model = self._model.resized(size // 2)
+        with self._lock:
+            # Another stream may have done it.
+            if self._model is model:
+                self._model = model.resized(size // 2)
 
     def _check_device(self, images: np.ndarray) -> None:
         try:
@@ -117,10 +133,12 @@ class GuardedPredictor:
         if len(done) == 1:
             return done[0]
         rows = np.concatenate([rows for rows, _ in done])
-        return rows, _concatenate([predictions for _, predictions in done])
+        return rows, concatenate([predictions for _, predictions in done])
 
 
-def _concatenate(predictions: Sequence[Predictions]) -> Predictions:
+def concatenate(predictions: Sequence[Predictions]) -> Predictions:
+    """Joins predictions of one model; at least one."""
+
     def join(name: str) -> np.ndarray:
         return np.concatenate([getattr(some, name) for some in predictions])
 

@@ -12,7 +12,7 @@ from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.shared import Shared
 from apache_beam.utils.windowed_value import WindowedValue
 
-from . import metrics
+from . import metrics, shift
 from .ahead import InOrder
 from .bit import ClassNames, Predictions
 from .block import FAULT_FIELDS, Block, Fault
@@ -23,9 +23,6 @@ from .read import count_faults
 
 if TYPE_CHECKING:  # it imports TensorFlow
     from .device import Loader
-
-_BLOCKS_IN_FLIGHT = 2
-"""One that the device works on and one that waits for it."""
 
 PREDICTION = pa.struct(
     [
@@ -174,8 +171,8 @@ class _PredictImages(beam.DoFn):
     """Block of pixels in, block of embeddings and predictions out, in order.
 
     At the end of a bundle: tagged `checks`, the models' checks as JSON.
-    Metrics: images_predicted, blocks_predicted, predict_usec (the device's time for
-      a block), extra_model_calls, bad and bad_<error>.
+    Metrics: images_predicted, blocks_predicted, predict_usec (of all streams, for a
+      block), predict_capacity_usec, extra_model_calls, bad and bad_<error>.
     Bad records: pass. A row whose embedding is not finite becomes `non_finite`; one on
       which the model fails, `model_failed`. Only a device that runs nothing at all
       fails the job, with DeviceError.
@@ -185,6 +182,7 @@ class _PredictImages(beam.DoFn):
         self._models, self._outputs, self._load = models, outputs, load
         # Made here and not in setup: all copies of this DoFn share by its key.
         self._shared = Shared()
+        self._in_flight: InOrder[Result] | None = None
 
     def display_data(self) -> dict[str, object]:
         embed, label = self._models
@@ -201,20 +199,34 @@ class _PredictImages(beam.DoFn):
         )
 
     def start_bundle(self) -> None:
-        self._in_flight: InOrder[Result] = InOrder(_BLOCKS_IN_FLIGHT)
+        self.teardown()  # of a bundle that failed
+        self._in_flight = InOrder(self._device.rows_ahead)
+        shift.begin("predict", self)
 
     def process(
         self, block: Block
     ) -> Iterator[Block | TaggedOutput[Literal["checks"], str]]:
-        yield from map(self._finish, self._in_flight.add(self._device.submit(block)))
+        assert self._in_flight is not None
+        results = self._in_flight.add(
+            self._device.submit(block), weight=block.rows.num_rows
+        )
+        yield from map(self._finish, results)
 
     def finish_bundle(
         self,
     ) -> Iterator[WindowedValue | TaggedOutput[Literal["checks"], str]]:
+        assert self._in_flight is not None
         for result in self._in_flight.drain():
             yield GlobalWindows.windowed_value(self._finish(result))
+        capacity = shift.end("predict", self).usec * self._device.streams
+        metrics.observe_usec("predict_capacity_usec", capacity)
         checks = json.dumps(self._device.checks, sort_keys=True)
         yield TaggedOutput("checks", GlobalWindows.windowed_value(checks))
+
+    def teardown(self) -> None:
+        shift.drop("predict", self)
+        if self._in_flight is not None:
+            self._in_flight.cancel()
 
     def _finish(self, result: Result) -> Block:
         block = _predicted(

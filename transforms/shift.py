@@ -1,6 +1,5 @@
 """How long a process is at work at a step: what its busy time is a share of."""
 
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -8,6 +7,7 @@ from functools import cache
 from typing import NamedTuple
 
 from . import metrics
+from .bit import machine
 
 
 class Elapsed(NamedTuple):
@@ -96,7 +96,7 @@ def end(step: str, bundle: object) -> Elapsed:
     active = _shift(_ANY).end(bundle)
     metrics.observe_usec("active_usec", active.usec)
     metrics.observe_usec("processor_usec", active.processor)
-    metrics.observe_usec("cores_usec", active.usec * available_cores())
+    metrics.observe_usec("cores_usec", active.usec * machine.cores())
     return _shift(step).end(bundle)
 
 
@@ -104,10 +104,3 @@ def drop(step: str, bundle: object) -> None:
     """A DoFn goes, perhaps in the middle of a bundle."""
     for name in (_ANY, step):
         _shift(name).drop(bundle)
-
-
-def available_cores() -> int:
-    """Cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):  # not on macOS
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

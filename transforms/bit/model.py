@@ -1,6 +1,7 @@
 """From a model's name to what it is, and to a predictor."""
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from .architecture import Architecture
@@ -9,6 +10,7 @@ from .labels import load_class_names, resolve_labels
 from .saved_model import SavedModelWeights
 from .source import RANDOM, SAVED_MODEL, Source, find_source
 from .spec import ModelInfo, ModelSpec
+from .tuning import tune
 from .weights import Weights, open_weights
 
 if TYPE_CHECKING:
@@ -46,9 +48,13 @@ def load(
     """
     source = find_source(spec.name, remote=remote, progress=progress)
     info = _describe(spec, source)
+    # Before TensorFlow runs anything: its threads stay as they are then.
+    tuning = tune(spec, info)
     from .build import build
+    from .runtime import set_threads
 
-    return build(spec, info=info, source=source)
+    set_threads(tuning.threads)
+    return build(replace(spec, batch_size=tuning.batch_size), info=info, source=source)
 
 
 def _describe(spec: ModelSpec, source: Source) -> ModelInfo:

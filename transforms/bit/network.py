@@ -34,11 +34,15 @@ class Network:
     """
 
     def __init__(
-        self, architecture: Architecture, *, tensors: dict[str, tf.Variable]
+        self,
+        architecture: Architecture,
+        *,
+        tensors: dict[str, tf.Variable],
+        precision: str = "float32",
     ) -> None:
-        """Takes float32 tensors by canonical name, kernels standardized."""
+        """Takes tensors by canonical name, kernels standardized and so precise."""
         self.architecture = architecture
-        self.precision = "float32"
+        self.precision = precision
         self._tensors = tensors
 
     @classmethod

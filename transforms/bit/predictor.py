@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from .predictions import Predictions
-from .runtime import on_gpu, tf
+from .runtime import on_gpu, streams, tf
 from .spec import ModelInfo, ModelSpec
 
 
@@ -27,6 +27,7 @@ class Predictor:
     Attributes:
       info: What the model is.
       batch_size: The most images of one call.
+      streams: Calls at once that fill the device.
       checks: What was measured of it at load, JSON-able: `saved_model` for how it
         compares with the SavedModel that it comes from, `precision` for how a reduced
         precision compares with float32.
@@ -43,6 +44,7 @@ class Predictor:
         """Compiles a model."""
         self.info = info
         self.batch_size = spec.batch_size
+        self.streams = streams()
         self.checks = dict(checks)
         self._spec, self._model = spec, model
         self._top_k = min(spec.top_k, info.classes)

@@ -11,7 +11,9 @@ import sys
 import tempfile
 from collections.abc import Iterator
 
-__all__ = ["on_gpu", "tf"]
+from . import machine
+
+__all__ = ["on_gpu", "set_threads", "streams", "tf"]
 
 _log = logging.getLogger(__name__)
 
@@ -48,9 +50,37 @@ def _without_noise() -> Iterator[None]:
             os.write(2, b"".join(lines))
 
 
+_GPU_STREAMS = 2
+
+
 def on_gpu() -> bool:
     """Whether TensorFlow sees a GPU, which is then where it runs."""
     return bool(tf.config.list_physical_devices("GPU"))
+
+
+def set_threads(threads: int) -> None:
+    """Sets how many threads share an operation, for the whole process.
+
+    Once something has run they are what they are, and stay.
+
+    Args:
+      threads: 0: TensorFlow's own choice.
+    """
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+    except RuntimeError:
+        _log.debug("TensorFlow runs already: its threads stay as they are")
+
+
+def streams() -> int:
+    """Steps that fill the device together.
+
+    On a GPU two: the pixels of one are copied while the other computes.
+    """
+    if on_gpu():
+        return _GPU_STREAMS
+    threads = tf.config.threading.get_intra_op_parallelism_threads()
+    return machine.cores() // threads or 1 if threads else 1
 
 
 def _prepare_gpus() -> None:
@@ -70,3 +100,5 @@ with _without_noise():
     import tensorflow as tf
 
     _prepare_gpus()
+    if not on_gpu():
+        set_threads(1)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 ACTIVATIONS = ("sigmoid", "softmax")
+TUNES = ("no", "rule", "measure")
 
 
 class ModelError(ValueError):
@@ -20,6 +21,9 @@ class ModelSpec:
         or archive; `random:R50x1[:classes[:seed]]`.
       image_size: Side of the square images in pixels; None: the model's own.
       batch_size: Images of one step; the only batch that is compiled.
+      tune: One of TUNES. `no`: the batch size is as given; `rule`: what is good on most
+        machines, up to the given; `measure`: what is best on this one, up to the given,
+        measured once and kept in the cache.
       precision: One of PRECISIONS.
       activation: One of ACTIVATIONS; None: softmax for the 1,000 classes of
         ILSVRC-2012, else sigmoid.
@@ -38,6 +42,7 @@ class ModelSpec:
     name: str
     image_size: int | None = None
     batch_size: int = 16
+    tune: str = "no"
     precision: str = "auto"
     activation: str | None = None
     top_k: int = 10
@@ -49,6 +54,7 @@ class ModelSpec:
             _check_positive("image size", self.image_size)
         _check_positive("batch size", self.batch_size)
         _check_positive("number of predictions", self.top_k)
+        _check_choice("tune", self.tune, choices=TUNES)
         _check_choice("precision", self.precision, choices=PRECISIONS)
         if not -1 <= self.min_cosine <= 1:
             raise ModelError(f"least cosine is {self.min_cosine}: give -1 to 1")
