@@ -10,6 +10,7 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -20,6 +21,8 @@ from .machine import Machine
 from .settings import Settings
 
 RESULTS = Path(__file__).parent / "results"
+_WIDTH = 132
+"""Characters that the table needs."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,13 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     machine = Machine.here()
     with tempfile.TemporaryDirectory(prefix="bitbeam-bench-") as folder:
-        settings = Settings(
-            machine=machine,
-            folder=Path(folder),
-            quick=args.quick,
-            peers_python=args.peers_python,
-            **({"batch_size": args.batch_size} if args.batch_size else {}),
-        )
+        settings = _settings(args, machine, Path(folder))
         chosen = choose(rows.contests(settings), only=args.only)
         if args.list:
             for contest in chosen:
@@ -64,6 +61,18 @@ def _parser() -> argparse.ArgumentParser:
     add("--results", type=Path, help=f"folder ({RESULTS}; with --quick: none)")
     add("--anyway", action="store_true", help="measure though the machine is busy")
     return parser
+
+
+def _settings(args: argparse.Namespace, machine: Machine, folder: Path) -> Settings:
+    settings = Settings(machine, folder, peers_python=args.peers_python)
+    if machine.gpu:
+        settings = replace(settings, batch_size=256)
+    if args.quick:
+        tiny = replace(settings, quick=True, model="random:R14x1:100", image_size=64)
+        settings = replace(tiny, batch_size=4)
+    if args.batch_size:
+        settings = replace(settings, batch_size=args.batch_size)
+    return settings
 
 
 def choose(contests: Sequence[Contest], *, only: Sequence[str] | None) -> list[Contest]:
@@ -110,7 +119,9 @@ def measure(
                 report.write(outcomes[-1:], machine, results)
     except KeyboardInterrupt:
         code = 130
-    report.show(outcomes, machine, Console())
+    # Piped, it would be 80.
+    console = Console(width=max(_WIDTH, Console().width))
+    report.show(outcomes, machine, console)
     for path in report.write(outcomes, machine, results) if results else ():
         print(path)
     return code or int(not all(outcome.figures for outcome in outcomes))

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .side import Lap, Process, Side, SideError
+from .side import Lap, Once, Process, Side, SideError
 
 Figure = Callable[[Mapping[str, Lap]], float]
 """From the laps of a round, by side, to what the bar is held against."""
@@ -272,7 +272,7 @@ class _Field:
         process = side.start()
         self._stack.callback(process.close)
         try:
-            amount = self._warm(process) if self._contest.lap_s else 1
+            amount = 1 if isinstance(side, Once) else self._warm(process)
             if qualify:
                 speeds = [process.lap(amount).speed for _ in range(_QUALIFYING)]
                 self._outcome.qualifying[side.name] = max(speeds)
@@ -287,6 +287,8 @@ class _Field:
     def _warm(self, process: Process) -> int:
         """How much of its work makes a lap; what happens once has then happened."""
         process.lap(1)
+        if not self._contest.lap_s:
+            return 1
         return max(1, round(self._contest.lap_s / process.lap(1).seconds))
 
 

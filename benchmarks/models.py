@@ -1,9 +1,220 @@
 """The rows about the model alone."""
 
-from .contest import Contest
+from dataclasses import dataclass
+
+from .contest import Bar, Contest, Subject
 from .settings import Settings
+from .side import Side, python
+
+_PEERS = "pip install -e '.[peers]', or give --peers_python"
+_WORK = (
+    "images/s of ours over images/s of the fastest of the others, from uint8 pixels in "
+    "memory to embeddings and 10 scores in memory, the same random weights on all sides"
+)
+
+
+@dataclass(frozen=True)
+class _Model:
+    """A model and how it is fed.
+
+    Attributes:
+      settings: Of the command.
+      name: As `--model` takes it.
+      batch_size: Images of a step.
+    """
+
+    settings: Settings
+    name: str
+    batch_size: int
+
+    @property
+    def architecture(self) -> str:
+        """As in `R50x1`."""
+        return self.name.split(":")[1]
+
+    @property
+    def title(self) -> str:
+        """What is measured, for the table."""
+        side = self.settings.image_size
+        return f"{self.architecture}, {side} px, batch {self.batch_size}"
+
+    def subject(self, precision: str = "") -> Subject:
+        """Names the file of results."""
+        size = str(self.settings.image_size)
+        return Subject(self.architecture.lower(), precision, size)
+
+    @property
+    def options(self) -> tuple[object, ...]:
+        """What all sides are told."""
+        return (
+            *("--model", self.name, "--image_size", self.settings.image_size),
+            *("--batch_size", self.batch_size),
+        )
+
+    def ours(self, precision: str, *more: str) -> Side:
+        """Our side."""
+        options = (*self.options, "--precision", precision, *more)
+        return Side(f"bitbeam {precision}", python("benchmarks.ours", *options))
+
+    def torch(self, name: str, *ways: str, streams: int = 1) -> Side:
+        """PyTorch's side, run in some way."""
+        options = (*self.options, *ways, "--streams", streams)
+        command = self.settings.peer("hugging_face", *options)
+        cores = self.settings.machine.cores
+        threads = {"OMP_NUM_THREADS": str(max(1, cores // streams))}
+        return Side(f"PyTorch {name}", command, env=threads, needs=_PEERS)
+
+    def ceiling(self, what: str, precision: str, *more: object) -> Side:
+        """A ceiling's side."""
+        options = (what, *self.options, "--precision", precision, *more)
+        return Side(f"{what} {precision}", python("benchmarks.ceiling", *options))
+
+    def saved_model(self) -> Side:
+        """The SavedModel's side."""
+        folder = self.settings.folder / "models"
+        command = python(
+            "benchmarks.peers.saved_model", *self.options, "--folder", folder
+        )
+        return Side("SavedModel", command)
 
 
 def contests(settings: Settings) -> list[Contest]:
     """All of them."""
-    return []
+    model = _Model(settings, settings.model, settings.batch_size)
+    reduced = ("bfloat16", "float16") if settings.machine.gpu else ("bfloat16",)
+    found = [
+        _best(model, ("float32", *reduced), peers=_torch_ways(model), bar=1.3),
+        _float32(model),
+        _saved_model(model),
+        *(_convolutions(model, precision) for precision in ("float32", *reduced)),
+        *(_product(model, precision) for precision in ("float32", *reduced)),
+        _large(settings, reduced),
+    ]
+    return found
+
+
+def _torch_ways(model: _Model) -> tuple[Side, ...]:
+    """All ways to run PyTorch that may be its best."""
+    reduced = ("--precision", "bfloat16")
+    cast = ("--autocast", "bfloat16")
+    ways = [
+        model.torch("float32"),
+        model.torch("float32 channels_last", "--channels_last"),
+        model.torch("bfloat16", *reduced),
+        model.torch("bfloat16 channels_last", *reduced, "--channels_last"),
+        model.torch("autocast channels_last", *cast, "--channels_last"),
+        model.torch("float32 compiled", "--channels_last", "--compile"),
+        model.torch("bfloat16 compiled", *reduced, "--channels_last", "--compile"),
+    ]
+    if model.settings.machine.gpu:
+        half = ("--precision", "float16", "--channels_last")
+        compiled = (*cast, "--channels_last", "--compile")
+        ways.append(model.torch("float16 compiled", *half, "--compile"))
+        ways.append(model.torch("autocast compiled", *compiled))
+    elif model.settings.machine.cores > 1:
+        streams = (*reduced, "--channels_last")
+        ways.append(model.torch("bfloat16 2 streams", *streams, streams=2))
+        ways.append(model.torch("float32 2 streams", "--channels_last", streams=2))
+    return tuple(ways)
+
+
+def _best(
+    model: _Model,
+    precisions: tuple[str, ...],
+    *,
+    peers: tuple[Side, ...],
+    bar: float,
+    finalists: int = 2,
+) -> Contest:
+    name = model.architecture.lower()
+    return Contest(
+        f"{name}-best",
+        f"{model.title}: our best precision against PyTorch's best",
+        f"{_WORK}; transformers' BitForImageClassification in every way that may be "
+        f"its best, those with the {finalists} best qualifying laps in the rounds",
+        subject=model.subject(),
+        ours=tuple(model.ours(precision) for precision in precisions),
+        others=peers,
+        finalists=finalists,
+        bar=Bar(bar),
+        lap_s=_lap_s(model.settings),
+    )
+
+
+def _float32(model: _Model) -> Contest:
+    return Contest(
+        f"{model.architecture.lower()}-float32",
+        f"{model.title}: float32 against PyTorch float32 channels_last",
+        _WORK,
+        subject=model.subject(),
+        ours=(model.ours("float32"),),
+        others=(model.torch("float32 channels_last", "--channels_last"),),
+        bar=Bar(1.1),
+        lap_s=_lap_s(model.settings),
+    )
+
+
+def _saved_model(model: _Model) -> Contest:
+    return Contest(
+        f"{model.architecture.lower()}-saved-model",
+        f"{model.title}: float32 against the SavedModel as it is",
+        f"{_WORK}; the SavedModel has weight standardization in its graph and group "
+        "norm by tf.nn.moments, and is loaded by tf.saved_model.load and called",
+        subject=model.subject(),
+        ours=(model.ours("float32"),),
+        others=(model.saved_model(),),
+        bar=Bar(4),
+        lap_s=_lap_s(model.settings),
+    )
+
+
+def _convolutions(model: _Model, precision: str) -> Contest:
+    return Contest(
+        f"{model.architecture.lower()}-convolutions-{precision}",
+        f"{model.title}: share of the time that is convolution, {precision}",
+        "images/s of ours over images/s of its convolutions alone, which is the share "
+        "of our time that they would take: the same shapes, precision and batch, run "
+        "by the same predictor, each on a tensor that is there already",
+        subject=model.subject(),
+        ours=(model.ours(precision),),
+        others=(model.ceiling("convolutions", precision),),
+        bar=Bar(0.5),
+        lap_s=_lap_s(model.settings),
+    )
+
+
+def _product(model: _Model, precision: str) -> Contest:
+    size = 256 if model.settings.quick else 4096
+    if model.settings.machine.gpu and not model.settings.quick:
+        size = 8192
+    return Contest(
+        f"{model.architecture.lower()}-product-{precision}",
+        f"{model.title}: against a product of {size} x {size} matrices, {precision}",
+        "GFLOP/s of ours, counting the multiplications and additions of convolutions "
+        "and head, over GFLOP/s of one large product of matrices in TensorFlow",
+        subject=model.subject(),
+        ours=(model.ours(precision, "--gflop"),),
+        others=(model.ceiling("product", precision, "--size", size),),
+        unit="GFLOP/s",
+        lap_s=_lap_s(model.settings),
+    )
+
+
+def _large(settings: Settings, reduced: tuple[str, ...]) -> Contest:
+    name = "random:R14x3:100" if settings.quick else "random:R101x3:21843"
+    batch_size = max(2, settings.batch_size // 4)
+    model = _Model(settings, name, batch_size)
+    bfloat16 = ("--precision", "bfloat16", "--channels_last")
+    ways = [
+        model.torch("float32 channels_last", "--channels_last"),
+        model.torch("bfloat16 channels_last", *bfloat16),
+        model.torch("autocast", "--autocast", "bfloat16", "--channels_last"),
+    ]
+    if settings.machine.gpu:
+        ways.append(model.torch("bfloat16 compiled", *bfloat16, "--compile"))
+    precisions = reduced if settings.machine.gpu else ("float32", *reduced)
+    return _best(model, precisions, peers=tuple(ways), bar=1.2, finalists=1)
+
+
+def _lap_s(settings: Settings) -> float:
+    return 0.0 if settings.quick else 3.0

@@ -26,9 +26,10 @@ def show(outcomes: Sequence[Outcome], machine: Machine, console: Console) -> Non
         table.add_row(*_cells(outcome, machine))
     console.print(table)
     for outcome in outcomes:
+        console.print()
         for line in explain(outcome):
-            console.print(line, markup=False, highlight=False)
-    console.print(str(machine), markup=False, highlight=False)
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+    console.print(str(machine), markup=False, highlight=False, soft_wrap=True)
 
 
 def _cells(outcome: Outcome, machine: Machine) -> list[str]:
@@ -73,6 +74,9 @@ def explain(outcome: Outcome) -> list[str]:
             f"  {len(rounds)} rounds of laps of {seconds:.3g} s in turns, the order "
             "turned around each time; median [least..most] over the rounds"
         )
+        if contest.bar and contest.bar.cores:
+            bar = contest.bar
+            lines.append(f"  bar {bar}: set on {bar.cores} CPU cores with {bar.flag}")
         lines += [f"  {_facts(outcome, name)}" for name in names]
     if outcome.qualifying:
         speeds = sorted(outcome.qualifying.items(), key=lambda item: -item[1])
@@ -83,7 +87,11 @@ def explain(outcome: Outcome) -> list[str]:
 
 def _facts(outcome: Outcome, name: str) -> str:
     facts = outcome.facts[name]
-    said = [f"{key} {_text(value)}" for key, value in facts.items() if key not in _LONG]
+    said = [
+        f"{key} {_text(value)}"
+        for key, value in facts.items()
+        if key not in _LONG and value
+    ]
     cosine = agreement(outcome, name)
     if cosine is not None and name != outcome.ours:
         said.append(f"least cosine with our embeddings {cosine:.6f}")

@@ -63,7 +63,8 @@ def test_each_ratio_is_taken_within_its_round():
 def test_laps_take_turns_and_the_order_turns_around(tmp_path):
     log = tmp_path / "log"
     held(contest(side("a", 0, log), side("b", 0, log)), rounds=4)
-    assert log.read_text().split() == ["a", "b", "b", "a", "a", "b", "b", "a"]
+    warm, *turns = "ab", "ab", "ba", "ab", "ba"
+    assert log.read_text().split() == [*warm, *"".join(turns)]
 
 
 def test_the_fastest_of_each_team_goes_on():
@@ -101,7 +102,7 @@ def test_a_side_that_dies_gives_a_line_and_the_others_go_on():
 def test_what_was_measured_before_our_side_died_stands():
     outcome = held(contest(side("a", 0.01, "die"), side("b", 0.02)), rounds=4)
     assert outcome.problems == ["a: ended with code 1, out of strength"]
-    assert len(outcome.figures) == 2
+    assert len(outcome.figures) == 1
 
 
 def test_a_peer_that_is_not_installed_says_what_to_do():
@@ -157,7 +158,7 @@ def test_a_contest_can_have_a_figure_of_its_own():
     of = contest(side("a", 0), side("b", 0), side("c", 0), figure=product)
     assert held(of).figures == [1000, 1000, 1000]
     dying = contest(side("a", 0), side("b", 0, "die"), side("c", 0), figure=product)
-    assert held(dying, rounds=5).figures == [1000, 1000]
+    assert held(dying, rounds=5).figures == [1000]
 
 
 @pytest.mark.parametrize(
