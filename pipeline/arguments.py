@@ -196,10 +196,14 @@ def _add_model(group: _Group) -> None:
         "--min_cosine",
         type=float,
         default=0.98,
-        help="least likeness of a reduced precision's embeddings to float32's; below"
-        " it float32 runs",
+        help="least likeness of reduced precision to float32; below it float32 runs",
     )
-    group.add_argument("--batch_size", type=int, default=16, help="images of a step")
+    group.add_argument(
+        "--batch_size",
+        type=opt.batch_size,
+        metavar="IMAGES",
+        help="of a step; auto (default): what is best there, measured for large inputs",
+    )
 
 
 def _add_images(group: _Group) -> None:

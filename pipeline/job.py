@@ -29,6 +29,7 @@ from transforms import (
 )
 from transforms.bit import ModelInfo, ModelSpec
 
+from . import batch
 from .errors import UsageError
 from .options import FORMATS, InputOptions, RunOptions
 
@@ -164,10 +165,13 @@ def plan_job(options: RunOptions) -> Job:
         columns = _columns(options.inputs, listing.shards)
     except ValueError as error:
         raise UsageError(str(error)) from error
+    if options.model.batch_size is None:
+        gpu = batch.expects_gpu(options)
+        models = batch.sized(models, infos=infos, gpu=gpu, shards=listing.shards)
     return Job(
         listing=listing,
         columns=columns,
-        cut=Cut(options.model.batch_size, options.output.rows_per_part),
+        cut=Cut(batch.block_rows(models), options.output.rows_per_part),
         preprocess=Preprocess(
             sizes=tuple(sorted({info.image_size for info in infos})),
             resize=options.images.resize,
@@ -236,7 +240,7 @@ def _models(options: RunOptions) -> Models:
         return ModelSpec(
             name=name,
             image_size=options.images.image_size,
-            batch_size=options.model.batch_size,
+            batch_size=options.model.batch_size or 1,
             precision=options.model.precision,
             min_cosine=options.model.min_cosine,
             activation=options.model.activation,

@@ -3,6 +3,7 @@
 Nothing here imports Beam or TensorFlow: a wrong option is told at once.
 """
 
+import argparse
 from dataclasses import dataclass, field
 
 from .errors import UsageError
@@ -39,7 +40,11 @@ class ImageOptions:
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """What predicts, and what is kept of it."""
+    """What predicts, and what is kept of it.
+
+    Attributes:
+      batch_size: None: what is best on the workers.
+    """
 
     model: str
     label_model: str | None = None
@@ -49,7 +54,7 @@ class ModelOptions:
     min_score: float = 0.0
     precision: str = "auto"
     min_cosine: float = 0.98
-    batch_size: int = 16
+    batch_size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -105,6 +110,18 @@ class VerifyOptions:
     beam: tuple[str, ...] = ()
 
 
+def batch_size(text: str) -> int | None:
+    """Reads a number, or `auto` as None."""
+    if text == "auto":
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no number; give one, or auto"
+        ) from None
+
+
 def check(options: RunOptions) -> None:
     """Checks what can be checked without looking at any file.
 
@@ -112,7 +129,8 @@ def check(options: RunOptions) -> None:
       UsageError: For the first option that is wrong.
     """
     model, images, output = options.model, options.images, options.output
-    _at_least("--batch_size", model.batch_size, 1)
+    if model.batch_size is not None:
+        _at_least("--batch_size", model.batch_size, 1)
     _at_least("--top_k", model.top_k, 1)
     _at_least("--rows_per_part", output.rows_per_part, 1)
     _at_least("--max_pixels", images.max_pixels, 1)
@@ -123,7 +141,7 @@ def check(options: RunOptions) -> None:
     _share("--min_score", model.min_score)
     _share("--min_cosine", model.min_cosine)
     _share("--max_error_rate", output.max_error_rate)
-    if output.rows_per_part % model.batch_size:
+    if model.batch_size is not None and output.rows_per_part % model.batch_size:
         raise UsageError(
             f"--rows_per_part {output.rows_per_part} is not a multiple of --batch_size"
             f" {model.batch_size}, so each part would end in a padded batch; try"

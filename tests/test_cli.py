@@ -44,6 +44,10 @@ def _run(source: Path | str, output: Path, *options: str) -> tuple[str, ...]:
         (["--projet", "p"], "unknown option --projet; did you mean --project?"),
         (["stray"], "unknown option stray"),
         (["--batch_size", "0"], "--batch_size 0 is too small; it must be at least 1"),
+        (
+            ["--batch_size", "all"],
+            "argument --batch_size: 'all' is no number; give one, or auto",
+        ),
         (["--top_k", "0"], "--top_k 0 is too small; it must be at least 1"),
         (
             ["--image_size", "16"],
@@ -54,7 +58,7 @@ def _run(source: Path | str, output: Path, *options: str) -> tuple[str, ...]:
             "--min_score 2.0 is not a share; it must lie from 0 to 1",
         ),
         (
-            ["--rows_per_part", "100"],
+            ["--rows_per_part", "100", "--batch_size", "16"],
             "--rows_per_part 100 is not a multiple of --batch_size 16, so each part"
             " would end in a padded batch; try 112",
         ),
