@@ -8,14 +8,14 @@ it is the same command; it was not run on one.
 """
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from . import laps
 from .layers import Convolution, convolutions
-from .ours import add_options, device, run_batches
+from .ours import Work, add_options, add_tuning, device, run, spec_of
 from .pictures import pictures
 
 
@@ -24,7 +24,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.ceiling")
     parser.add_argument("what", choices=["convolutions", "product"])
     parser.add_argument("--size", type=int, default=4096, help="of the matrices")
-    args = add_options(parser).parse_args()
+    args = add_tuning(add_options(parser)).parse_args()
     prepare = _prepare_product if args.what == "product" else _prepare_convolutions
     laps.serve(partial(prepare, args))
 
@@ -68,33 +68,36 @@ class Convolutions:
         return tf.stack(done, axis=1), None
 
 
-def _prepare_convolutions(
-    args: argparse.Namespace,
-) -> tuple[Mapping[str, Any], Callable[[int], float]]:
-    from transforms.bit import ModelSpec, describe
+def _prepare_convolutions(args: argparse.Namespace) -> tuple[Mapping[str, Any], Work]:
+    from transforms.bit import describe
     from transforms.bit.predictor import Predictor
     from transforms.bit.random_weights import RandomWeights
+    from transforms.bit.runtime import set_threads
+    from transforms.bit.tuning import tune
 
-    spec = ModelSpec(args.model, image_size=args.image_size, batch_size=args.batch_size)
+    spec = spec_of(args)
+    info = describe(spec)
+    # As our model is run, so that what differs is what lies between convolutions.
+    tuning = tune(spec, info)
+    set_threads(tuning.threads)
     layers = convolutions(RandomWeights.parse(args.model).architecture, args.image_size)
-    info = replace(describe(spec), classes=0, embedding_size=len(layers))
-    model = Convolutions(layers, batch_size=args.batch_size, precision=args.precision)
-    # Driven as our model is, so that what differs is what lies between.
-    predictor = Predictor(info, spec=spec, model=model, checks={})
-    images = pictures(args.batch_size, args.image_size)
+    model = Convolutions(layers, batch_size=tuning.batch_size, precision=args.precision)
+    predictor = Predictor(
+        replace(info, classes=0, embedding_size=len(layers)),
+        spec=replace(spec, batch_size=tuning.batch_size),
+        model=model,
+        checks={},
+    )
+    images = pictures(predictor.batch_size, args.image_size)
+    facts = {"precision": args.precision, "layers": len(layers), **device(predictor)}
+    return facts, lambda amount: run(predictor, images, amount)
 
-    def work(amount: int) -> float:
-        run_batches(predictor, images, amount)
-        return amount * len(images)
 
-    return {"precision": args.precision, "layers": len(layers), **device()}, work
+def _prepare_product(args: argparse.Namespace) -> tuple[Mapping[str, Any], Work]:
+    from transforms.bit.runtime import set_threads, tf
 
-
-def _prepare_product(
-    args: argparse.Namespace,
-) -> tuple[Mapping[str, Any], Callable[[int], float]]:
-    from transforms.bit.runtime import tf
-
+    # All of them on one product.
+    set_threads(0)
     matrices = [
         tf.cast(tf.random.normal([args.size, args.size]), args.precision)
         for _ in range(2)

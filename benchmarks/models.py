@@ -51,9 +51,14 @@ class _Model:
             *("--batch_size", self.batch_size),
         )
 
+    @property
+    def _tuning(self) -> tuple[str, ...]:
+        # A measurement is of minutes, though once on a machine.
+        return ("--tune", "no") if self.settings.quick else ()
+
     def ours(self, precision: str, *more: str) -> Side:
         """Our side."""
-        options = (*self.options, "--precision", precision, *more)
+        options = (*self.options, *self._tuning, "--precision", precision, *more)
         return Side(f"bitbeam {precision}", python("benchmarks.ours", *options))
 
     def torch(self, name: str, *ways: str, streams: int = 1) -> Side:
@@ -66,8 +71,10 @@ class _Model:
 
     def ceiling(self, what: str, precision: str, *more: object) -> Side:
         """A ceiling's side."""
-        options = (what, *self.options, "--precision", precision, *more)
-        return Side(f"{what} {precision}", python("benchmarks.ceiling", *options))
+        options = (what, *self.options, *self._tuning, "--precision", precision)
+        return Side(
+            f"{what} {precision}", python("benchmarks.ceiling", *options, *more)
+        )
 
     def saved_model(self) -> Side:
         """The SavedModel's side."""

@@ -2,13 +2,13 @@
 
     python -m benchmarks.ours --model random:R50x1:1000 --precision bfloat16
 
-Serves laps (`benchmarks.laps`): one of amount N is N batches. On a GPU it is the same
-command: the predictor finds the device. It was not run on one.
+Serves laps (`benchmarks.laps`): one of amount N is N steps of every stream. On a GPU it
+is the same command: the predictor finds the device. It was not run on one.
 """
 
 import argparse
-import os
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -17,12 +17,14 @@ import numpy as np
 from . import laps
 from .pictures import listed, pictures
 
+Work = Callable[[int], float]
+
 
 def main() -> None:
     """Serves."""
     parser = argparse.ArgumentParser(prog="benchmarks.ours")
     parser.add_argument("--gflop", action="store_true", help="count these, not images")
-    args = add_options(parser).parse_args()
+    args = add_tuning(add_options(parser)).parse_args()
     laps.serve(partial(_prepare, args))
 
 
@@ -35,60 +37,79 @@ def add_options(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     return parser
 
 
-def _prepare(
-    args: argparse.Namespace,
-) -> tuple[Mapping[str, Any], Callable[[int], float]]:
-    from transforms.bit import ModelSpec, load
-    from transforms.bit.random_weights import RandomWeights
+def add_tuning(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """Adds how streams and batches are chosen, up to the batch size."""
+    parser.add_argument("--tune", default="measure", help="as in ModelSpec")
+    return parser
 
-    from .layers import gflop
 
-    spec = ModelSpec(
+def spec_of(args: argparse.Namespace) -> Any:
+    """What the options ask for, as a ModelSpec."""
+    from transforms.bit import ModelSpec
+
+    return ModelSpec(
         args.model,
         image_size=args.image_size,
         batch_size=args.batch_size,
         precision=args.precision,
+        tune=args.tune,
     )
-    predictor = load(spec)
-    images = pictures(args.batch_size, args.image_size)
-    each = 1.0
-    if args.gflop:
-        architecture = RandomWeights.parse(args.model).architecture
-        each = gflop(architecture, args.image_size)
 
-    def work(amount: int) -> float:
-        run_batches(predictor, images, amount)
-        return amount * len(images) * each
 
+def _prepare(args: argparse.Namespace) -> tuple[Mapping[str, Any], Work]:
+    from transforms.bit import load
+
+    predictor = load(spec_of(args))
+    images = pictures(predictor.batch_size, args.image_size)
     checks = predictor.checks.get("precision", {})
     facts = {
         "precision": checks.get("used", args.precision),
-        **device(),
+        **device(predictor),
         "probes": figures(checks),
         "embeddings": listed(predictor(images).embeddings),
     }
-    return facts, work
+    each = _gflop(args) if args.gflop else 1.0
+    return facts, lambda amount: each * run(predictor, images, amount)
 
 
-def run_batches(runner: Any, images: np.ndarray, count: int) -> None:
+def _gflop(args: argparse.Namespace) -> float:
+    from transforms.bit.random_weights import RandomWeights
+
+    from .layers import gflop
+
+    return gflop(RandomWeights.parse(args.model).architecture, args.image_size)
+
+
+def run(predictor: Any, images: np.ndarray, amount: int) -> int:
     """Runs a batch again and again: the one place that says how our model is driven.
 
     Args:
-      runner: A predictor.
-      images: uint8 [batch, side, side, 3].
-      count: How often.
+      predictor: Of which each stream is fed by a thread of its own, as in a pipeline.
+      images: uint8 [batch size, side, side, 3].
+      amount: How many steps there are for each stream; who is faster does more.
+
+    Returns:
+      The images of all steps.
     """
-    for _ in range(count):
-        runner(images)
+    steps = [images] * (amount * predictor.streams)
+    with ThreadPoolExecutor(predictor.streams) as streams:
+        for _ in streams.map(predictor, steps):
+            pass
+    return len(steps) * len(images)
 
 
-def device() -> dict[str, Any]:
-    """What TensorFlow runs on, and which it is."""
+def device(predictor: Any = None) -> dict[str, Any]:
+    """What TensorFlow runs on, and how."""
+    from transforms.bit import machine
     from transforms.bit.runtime import on_gpu, tf
 
+    threads = tf.config.threading.get_intra_op_parallelism_threads()
+    facts: dict[str, Any] = {"device": "gpu" if on_gpu() else "cpu"}
+    if predictor:
+        facts |= {"streams": predictor.streams, "batch_size": predictor.batch_size}
     return {
-        "device": "gpu" if on_gpu() else "cpu",
-        "threads": len(os.sched_getaffinity(0)),
+        **facts,
+        "threads": threads or machine.cores(),
         "versions": {"tensorflow": tf.__version__, "numpy": np.__version__},
     }
 

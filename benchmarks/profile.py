@@ -1,14 +1,17 @@
 """Where the time of a step goes, before and after: `python -m benchmarks.profile`.
 
 Before: the network as a SavedModel of the published form, called as it is. After: ours.
-TensorFlow's own profiler times every operation; the table has milliseconds a step by
-type of operation, and their share. Times are added up over threads: operations that
-run beside each other count both. On a GPU it is kernels that are timed; it was not run
-on one.
+TensorFlow's own profiler times every operation; the table has milliseconds of a core
+for a batch by type of operation, and their share. On a CPU both run on one thread, so
+that no two operations run beside each other and times add up; ours runs so anyway, a
+stream for each core. On a GPU it is kernels that are timed; it was not run on one.
 """
 
 import argparse
+import json
 import re
+import subprocess
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -23,6 +26,9 @@ from rich.table import Table
 from . import ours
 from .peers import saved_model
 from .pictures import pictures
+from .side import python
+
+BEFORE, AFTER = "before", "after"
 
 Step = Callable[[np.ndarray], Any]
 
@@ -41,12 +47,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.profile")
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--rows", type=int, default=12)
+    parser.add_argument("--side", choices=[BEFORE, AFTER], help=argparse.SUPPRESS)
     args = ours.add_options(parser).parse_args()
-    images = pictures(args.batch_size, args.image_size)
-    before = profile(_saved_model(args.model), images, steps=args.steps)
-    after = profile(_ours(args), images, steps=args.steps)
-    title = f"{args.model}, {args.image_size} px, batch {args.batch_size}"
-    table = Table("operation", title=f"{title}: milliseconds a step, and share")
+    if args.side:
+        print(json.dumps(_profile_one(args)))
+        return
+    before, after = (_elsewhere(side) for side in (BEFORE, AFTER))
+    title = f"{args.model}, {args.image_size} px, {args.batch_size} images"
+    table = Table("operation", title=f"{title}: ms of a core for a batch")
     for column in ("SavedModel as it is", f"bitbeam {args.precision}"):
         table.add_column(column, justify="right")
     for row in rows(before, after, most=args.rows):
@@ -54,17 +62,28 @@ def main() -> None:
     Console().print(table)
 
 
-def _ours(args: argparse.Namespace) -> Step:
-    from transforms.bit import ModelSpec, load
+def _elsewhere(side: str) -> dict[str, float]:
+    # In a process of its own: threads are set once in a process, and not alike.
+    command = python("benchmarks.profile", *sys.argv[1:], "--side", side)
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
 
-    spec = ModelSpec(
-        args.model,
-        image_size=args.image_size,
-        batch_size=args.batch_size,
-        precision=args.precision,
-    )
-    predictor = load(spec)
-    return lambda images: ours.run_batches(predictor, images, 1)
+
+def _profile_one(args: argparse.Namespace) -> dict[str, float]:
+    from transforms.bit.runtime import set_threads, tf
+
+    set_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    step = _saved_model(args.model) if args.side == BEFORE else _ours(args)
+    images = pictures(args.batch_size, args.image_size)
+    return profile(step, images, steps=args.steps)
+
+
+def _ours(args: argparse.Namespace) -> Step:
+    from transforms.bit import load
+
+    args.tune = "no"
+    return load(ours.spec_of(args))
 
 
 def _saved_model(model: str) -> Step:

@@ -118,7 +118,7 @@ def agreement(outcome: Outcome, name: str) -> float | None:
     theirs = outcome.facts.get(name, {}).get("embeddings")
     if not ours or not theirs:
         return None
-    return min(_cosine(one, two) for one, two in zip(ours, theirs, strict=True))
+    return min(_cosine(one, two) for one, two in zip(ours, theirs, strict=False))
 
 
 def _cosine(one: Sequence[float], two: Sequence[float]) -> float:

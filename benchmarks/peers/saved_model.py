@@ -59,6 +59,10 @@ def load(folder: Path, *, softmax: bool) -> Callable[[np.ndarray], tuple[Any, ..
 def _prepare(
     args: argparse.Namespace,
 ) -> tuple[Mapping[str, Any], Callable[[int], float]]:
+    from transforms.bit.runtime import set_threads
+
+    # TensorFlow's own choice, which ours is not.
+    set_threads(0)
     folder = args.folder / args.model.replace(":", "-")
     if not folder.exists():
         write(args.model, folder)
