@@ -6,6 +6,6 @@ from .settings import Settings
 
 def contests(settings: Settings) -> list[Contest]:
     """Every contest that the settings allow."""
-    from . import models
+    from . import models, pipelines
 
-    return [*models.contests(settings)]
+    return [*models.contests(settings), *pipelines.contests(settings)]
