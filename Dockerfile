@@ -47,9 +47,10 @@ COPY --from=launcher /opt/google/dataflow/python_template_launcher /opt/google/d
 COPY template ./template
 ENV FLEX_TEMPLATE_PYTHON_PY_FILE=/opt/bitbeam/template/main.py
 
-# A model that workers need not fetch; a SavedModel as an archive.
-ARG MODEL=
-COPY LICENSE ${MODEL} /opt/bitbeam/models/
+# A model that workers need not fetch; a SavedModel as an archive. The default is no
+# model: with an empty name COPY would take all files of the folder, other models too.
+ARG MODEL=LICENSE
+COPY ${MODEL} /opt/bitbeam/models/
 
 # All packages are here: without this, every start makes a virtual environment first.
 ENV RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT=1

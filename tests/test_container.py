@@ -97,7 +97,9 @@ def test_all_packages_of_the_program_are_copied() -> None:
 
 
 def test_a_model_is_where_the_program_looks_for_it() -> None:
-    assert f"LICENSE ${{MODEL}} {IN_IMAGE}" in _instructions("COPY")
+    assert f"${{MODEL}} {IN_IMAGE}" in _instructions("COPY")
+    # Of an empty name COPY makes the whole folder.
+    assert (ROOT / _arguments()["MODEL"]).is_file()
 
 
 def test_the_trial_of_the_image_has_all_that_it_is_built_from() -> None:
