@@ -62,7 +62,9 @@ class Builder:
         subprocess.run(
             [
                 *(*self._command, "build-using-dockerfile", "--isolation=chroot"),
-                *("--layers", "--pull-never", "--tag", tag, *given),
+                # With layers, to see their sizes; without a cache, for it does not
+                # heed arguments (buildah 1.28: `USER ${RUN_AS}`).
+                *("--layers", "--no-cache", "--pull-never", "--tag", tag, *given),
                 *(*self._registries(), str(context)),
             ],
             check=True,
