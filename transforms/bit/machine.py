@@ -32,6 +32,8 @@ def memory(*, cgroup: Path = _CGROUP) -> int:
 
 def has_gpu(*, gpus: Path = _GPUS) -> bool:
     """Whether there is an NVIDIA GPU, as its driver says; TensorFlow is not asked."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+        return False
     return gpus.is_dir() and any(gpus.iterdir())
 
 

@@ -2,8 +2,8 @@
 
 On a CPU it runs as several streams, each a batch of its own on few threads: where
 threads share an operation, all wait for the slowest of them, which is the one whose
-core just decodes an image. What a network computes depends on neither the threads nor
-the batch size, from 2 images on.
+core just decodes an image. What is computed is the same, but for the last bits of sums
+over the classes.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ import logging
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -52,12 +52,21 @@ class Tuning:
     batch_size: int
 
 
-def tune(spec: ModelSpec, info: ModelInfo) -> Tuning:
+Trial = Callable[..., list[tuple[int, float]]]
+"""Of the form of `run_trial`."""
+
+
+def tune(spec: ModelSpec, info: ModelInfo, *, trial: Trial | None = None) -> Tuning:
     """Says how to run a model: as the spec asks, by a rule, or as it is fastest.
 
     A measurement takes up to some minutes, in processes of its own. Its result is
     kept in the cache, by machine and by all of the model that decides its speed; of
     many processes that ask at once one measures. Where it fails the rule holds.
+
+    Args:
+      spec: What is asked of the model.
+      info: What it is.
+      trial: Measures some batch sizes; None: `run_trial`.
     """
     if spec.tune == "no":
         return Tuning(_threads(info, spec.batch_size), spec.batch_size)
@@ -66,7 +75,7 @@ def tune(spec: ModelSpec, info: ModelInfo) -> Tuning:
     if spec.tune == "rule" or not info.rebuilt:
         return rule
     try:
-        return _kept_or_measured(spec, info, rule=rule)
+        return _kept_or_measured(spec, info, trial=trial or run_trial) or rule
     except OSError as error:
         _log.warning("%s: cannot measure its best batch: %s", info.name, error)
         return rule
@@ -106,7 +115,9 @@ def _divisors(cores: int) -> Iterator[int]:
     return (number for number in range(1, cores + 1) if cores % number == 0)
 
 
-def _kept_or_measured(spec: ModelSpec, info: ModelInfo, *, rule: Tuning) -> Tuning:
+def _kept_or_measured(
+    spec: ModelSpec, info: ModelInfo, *, trial: Trial
+) -> Tuning | None:
     from filelock import FileLock
 
     path = cache_folder() / "tuning" / f"{_key(spec, info)}.json"
@@ -115,40 +126,47 @@ def _kept_or_measured(spec: ModelSpec, info: ModelInfo, *, rule: Tuning) -> Tuni
         with suppress(OSError, ValueError, TypeError):
             return Tuning(**json.loads(path.read_text()))
         _log.info("%s: measuring how it runs best here; once", info.name)
-        tuning = _measure(spec, info, rule=rule)
-        _replace(path, json.dumps(asdict(tuning)))
+        tuning = _measure(spec, info, trial=trial)
+        if tuning:
+            _replace(path, json.dumps(asdict(tuning)))
     return tuning
 
 
 def _key(spec: ModelSpec, info: ModelInfo) -> str:
-    versions = [importlib.metadata.version(name) for name in ("bitbeam", "tensorflow")]
+    versions = [_version(name) for name in ("bitbeam", "tensorflow")]
     size = (info.architecture, info.classes, info.image_size, spec.batch_size)
     text = repr((machine.digest(), versions, size, spec.precision, spec.top_k))
     return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
-def _measure(spec: ModelSpec, info: ModelInfo, *, rule: Tuning) -> Tuning:
+def _version(distribution: str) -> str:
+    # TensorFlow may come under other names, such as tensorflow-cpu.
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def _measure(spec: ModelSpec, info: ModelInfo, *, trial: Trial) -> Tuning | None:
     """Searches: for each number of threads, ever larger batches while they gain."""
-    best, speed = rule, 0.0
+    best, speed = None, 0.0
     for threads in _thread_counts():
         batches = [
             batch
             for batch in _batches(spec.batch_size)
-            # With fewer streams of more threads no smaller batch is better.
-            if not speed or batch >= best.batch_size
+            # Fewer streams of more threads each want no smaller batch.
+            if not best or batch >= best.batch_size
             if not threads or _fits(info, threads=threads, batch_size=batch)
         ]
-        for batch, rate in run_trial(spec, info, threads=threads, batches=batches):
-            _log.debug(
-                "%s: %d threads, batches of %d: %.1f images/s",
-                *(info.name, threads, batch, rate),
-            )
+        for batch, rate in trial(spec, info, threads=threads, batches=batches):
             if rate > speed * _GAIN:
                 best, speed = Tuning(threads, batch), rate
-    if speed:
+    if best:
         _log.info(
             "%s: %.1f images/s in batches of %d", info.name, speed, best.batch_size
         )
+    else:
+        _log.warning("%s: its trial gave no result; a rule decides", info.name)
     return best
 
 
@@ -204,7 +222,7 @@ def run_trial(
                 check=False,
             )
         out.seek(0)
-        lines = [json.loads(line) for line in out if line.endswith("\n")]
+        lines = [json.loads(line) for line in out if line.endswith("}\n")]
     return [(line["batch_size"], line["rate"]) for line in lines]
 
 
