@@ -45,6 +45,14 @@ def test_blocks_end_where_parts_do() -> None:
     ]
 
 
+def test_blocks_of_large_images_are_shorter() -> None:
+    large = b"x" * (20 << 20)
+    records = [Record(str(row), large) for row in range(5)]
+    blocks = cut_blocks(SHARD, records, columns=Columns(), cut=Cut(block=4, part=8))
+    # Two of 20 MiB reach the 32 MiB at which a block ends.
+    assert [block.rows.num_rows for block in blocks] == [2, 2, 1]
+
+
 def test_a_shard_that_fills_its_last_part_ends_there() -> None:
     assert _places(_cut(4, block=2, part=4)) == [
         (0, 0, 2, False, False),

@@ -16,6 +16,9 @@ from .shard import Shard
 _READ_AHEAD_BYTES = 64 << 20
 """Encoded images that may wait for the decoder, a shard."""
 
+_BLOCK_BYTES = 32 << 20
+"""Encoded images in a block; one that reaches it ends, however few they are."""
+
 
 class Cut(NamedTuple):
     """How a shard is cut.
@@ -34,7 +37,7 @@ def cut_blocks(
 ) -> Iterator[Block]:
     """Cuts a shard's records into blocks, none across the border of a part.
 
-    Damage to the shard becomes a last row, so that what follows it is missed by
+    A block has fewer rows than it may where its images are large. Damage to the shard becomes a last row, so that what follows it is missed by
     nobody. A shard without records is one empty block. Parts in `shard.done_parts`
     are passed over.
 
@@ -46,6 +49,7 @@ def cut_blocks(
     schema = _schema(columns)
     waiting: list[Record] = []
     first = shard.start_row
+    held = 0
 
     def block(*, following: Record | None) -> Iterator[Block]:
         part = first - first % cut.part
@@ -67,13 +71,16 @@ def cut_blocks(
 
     # A block goes out when the next record has come, so that the last is known.
     for record in _until_damage(records):
-        if len(waiting) == cut.block or (
-            waiting and (first + len(waiting)) % cut.part == 0
+        if waiting and (
+            len(waiting) == cut.block
+            or (first + len(waiting)) % cut.part == 0
+            or held >= _BLOCK_BYTES
         ):
             yield from block(following=record)
             first += len(waiting)
-            waiting = []
+            waiting, held = [], 0
         waiting.append(record)
+        held += len(record.image or b"")
     yield from block(following=None)
 
 
