@@ -37,8 +37,8 @@ def cut_blocks(
 ) -> Iterator[Block]:
     """Cuts a shard's records into blocks, none across the border of a part.
 
-    A block has fewer rows than it may where its images are large. Damage to the shard becomes a last row, so that what follows it is missed by
-    nobody. A shard without records is one empty block. Parts in `shard.done_parts`
+    A block has fewer rows than it may where its images are large. Damage to the
+    shard becomes a last row, so that what follows it is missed by nobody. A shard without records is one empty block. Parts in `shard.done_parts`
     are passed over.
 
     Yields:
