@@ -38,8 +38,8 @@ def cut_blocks(
     """Cuts a shard's records into blocks, none across the border of a part.
 
     A block has fewer rows than it may where its images are large. Damage to the
-    shard becomes a last row, so that what follows it is missed by nobody. A shard without records is one empty block. Parts in `shard.done_parts`
-    are passed over.
+    shard becomes a last row, so that what follows it is missed by nobody. A shard
+    without records is one empty block. Parts in `shard.done_parts` are passed over.
 
     Yields:
       Blocks of the columns `key` string, `image` large_binary, the fault columns
