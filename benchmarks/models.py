@@ -9,7 +9,8 @@ from .side import Side, python
 _PEERS = "pip install -e '.[peers]', or give --peers_python"
 _WORK = (
     "images/s of ours over images/s of the fastest of the others, from uint8 pixels in "
-    "memory to embeddings and 10 scores in memory, the same random weights on all sides"
+    "memory to embeddings and 10 scores in memory, the same random weights on all "
+    "sides, each on all cores"
 )
 
 
@@ -61,6 +62,14 @@ class _Model:
         options = (*self.options, *self._tuning, "--precision", precision, *more)
         return Side(f"bitbeam {precision}", python("benchmarks.ours", *options))
 
+    def untuned(self, precision: str, *, threads: int, batch_size: int) -> Side:
+        """Our side, run as it is told."""
+        options = ("--threads", threads, "--batch_size", batch_size, "--tune", "no")
+        command = python(
+            *("benchmarks.ours", *self.options, "--precision", precision, *options)
+        )
+        return Side(f"{threads} threads, batches of {batch_size}", command)
+
     def torch(self, name: str, *ways: str, streams: int = 1) -> Side:
         """PyTorch's side, run in some way."""
         options = (*self.options, *ways, "--streams", streams)
@@ -95,6 +104,7 @@ def contests(settings: Settings) -> list[Contest]:
         _saved_model(model),
         *(_convolutions(model, precision) for precision in ("float32", *reduced)),
         *(_product(model, precision) for precision in ("float32", *reduced)),
+        _tuning(model, reduced[0]),
         _large(settings, reduced),
     ]
     return found
@@ -205,6 +215,37 @@ def _product(model: _Model, precision: str) -> Contest:
         unit="GFLOP/s",
         lap_s=_lap_s(model.settings),
     )
+
+
+def _tuning(model: _Model, precision: str) -> Contest:
+    cores = model.settings.machine.cores
+    sweep = [
+        model.untuned(precision, threads=threads, batch_size=batch_size)
+        for threads in (1, 2, 4, 8, 16, 32, 64)
+        for batch_size in _batches(model)
+        if cores % threads == 0 and not (model.settings.machine.gpu and threads > 1)
+    ]
+    return Contest(
+        f"{model.architecture.lower()}-tuning",
+        f"{model.title}: as it chooses to run, against a full sweep, {precision}",
+        "images/s of ours, with the threads and batches that a short measurement at "
+        "load has chosen, over images/s of the best of all threads and batches",
+        subject=model.subject(),
+        ours=(model.ours(precision),),
+        others=tuple(sweep),
+        finalists=2,
+        bar=Bar(0.95, cores=0),
+        lap_s=_lap_s(model.settings),
+    )
+
+
+def _batches(model: _Model) -> list[int]:
+    """Up to the one that is the most for the search, too."""
+    return [
+        batch
+        for batch in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+        if batch <= model.batch_size < batch * 9
+    ]
 
 
 def _large(settings: Settings, reduced: tuple[str, ...]) -> Contest:

@@ -40,6 +40,7 @@ def add_options(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
 def add_tuning(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     """Adds how streams and batches are chosen, up to the batch size."""
     parser.add_argument("--tune", default="measure", help="as in ModelSpec")
+    parser.add_argument("--threads", type=int, help="of a stream; nothing is tuned")
     return parser
 
 
@@ -53,13 +54,13 @@ def spec_of(args: argparse.Namespace) -> Any:
         batch_size=args.batch_size,
         precision=args.precision,
         tune=args.tune,
+        # Of random logits softmax makes scores that are all next to nothing.
+        activation="sigmoid",
     )
 
 
 def _prepare(args: argparse.Namespace) -> tuple[Mapping[str, Any], Work]:
-    from transforms.bit import load
-
-    predictor = load(spec_of(args))
+    predictor = load(args)
     images = pictures(predictor.batch_size, args.image_size)
     checks = predictor.checks.get("precision", {})
     facts = {
@@ -70,6 +71,20 @@ def _prepare(args: argparse.Namespace) -> tuple[Mapping[str, Any], Work]:
     }
     each = _gflop(args) if args.gflop else 1.0
     return facts, lambda amount: each * run(predictor, images, amount)
+
+
+def load(args: argparse.Namespace) -> Any:
+    """Loads a predictor as the options ask."""
+    from transforms import bit
+    from transforms.bit.build import build
+    from transforms.bit.runtime import set_threads
+    from transforms.bit.source import find_source
+
+    spec = spec_of(args)
+    if not args.threads:
+        return bit.load(spec)
+    set_threads(args.threads)
+    return build(spec, info=bit.describe(spec), source=find_source(spec.name))
 
 
 def _gflop(args: argparse.Namespace) -> float:

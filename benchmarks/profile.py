@@ -80,16 +80,14 @@ def _profile_one(args: argparse.Namespace) -> dict[str, float]:
 
 
 def _ours(args: argparse.Namespace) -> Step:
-    from transforms.bit import load
-
-    args.tune = "no"
-    return load(ours.spec_of(args))
+    args.tune, args.threads = "no", 1
+    return ours.load(args)
 
 
 def _saved_model(model: str) -> Step:
     with tempfile.TemporaryDirectory() as folder:
         saved_model.write(model, Path(folder))
-        return saved_model.load(Path(folder), softmax=True)
+        return saved_model.load(Path(folder))
 
 
 def profile(step: Step, images: np.ndarray, *, steps: int) -> dict[str, float]:

@@ -47,7 +47,6 @@ class Step(torch.nn.Module):
         weights = RandomWeights.parse(args.model)
         self.dtype = getattr(torch, args.precision)
         self.channels_last = args.channels_last
-        self.softmax = weights.architecture.classes == 1000
         self.model = peer(weights).to(self.dtype)
         if args.channels_last:
             self.model = self.model.to(memory_format=torch.channels_last)
@@ -62,11 +61,7 @@ class Step(torch.nn.Module):
         pooled = self.model.bit(x).pooler_output
         logits = self.model.classifier(pooled).float()
         best, classes = torch.topk(logits, min(_TOP_K, logits.shape[1]))
-        if self.softmax:
-            scores = torch.exp(best - torch.logsumexp(logits, dim=1, keepdim=True))
-        else:
-            scores = torch.sigmoid(best)
-        return pooled.flatten(1).float(), classes, scores
+        return pooled.flatten(1).float(), classes, torch.sigmoid(best)
 
 
 class Runner:

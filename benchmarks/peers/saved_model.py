@@ -40,7 +40,7 @@ def write(model: str, folder: Path) -> None:
     bit_modules.save_both_outputs(module, folder)
 
 
-def load(folder: Path, *, softmax: bool) -> Callable[[np.ndarray], tuple[Any, ...]]:
+def load(folder: Path) -> Callable[[np.ndarray], tuple[Any, ...]]:
     """Loads it; gives what a step of ours does, on uint8 [n, side, side, 3]."""
     from transforms.bit.runtime import tf
 
@@ -49,9 +49,9 @@ def load(folder: Path, *, softmax: bool) -> Callable[[np.ndarray], tuple[Any, ..
     def step(images: np.ndarray) -> tuple[np.ndarray, ...]:
         found = loaded(tf.cast(images, tf.float32) / 255)
         logits = found["logits"]
-        scores = tf.nn.softmax(logits) if softmax else tf.math.sigmoid(logits)
-        best = tf.math.top_k(scores, min(_TOP_K, logits.shape[1]))
-        return tuple(one.numpy() for one in (found["pre_logits"], *best))
+        best, classes = tf.math.top_k(logits, min(_TOP_K, logits.shape[1]))
+        outputs = (found["pre_logits"], classes, tf.math.sigmoid(best))
+        return tuple(one.numpy() for one in outputs)
 
     return step
 
@@ -66,8 +66,7 @@ def _prepare(
     folder = args.folder / args.model.replace(":", "-")
     if not folder.exists():
         write(args.model, folder)
-    classes = RandomWeights.parse(args.model).architecture.classes
-    step = load(folder, softmax=classes == 1000)
+    step = load(folder)
     images = pictures(args.batch_size, args.image_size)
 
     def work(amount: int) -> float:
