@@ -81,7 +81,7 @@ def test_the_rule_is_by_device(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_fastest_is_chosen_and_of_equals_the_one_that_needs_less() -> None:
-    trial = _Trial({(1, 4): 10.0, (1, 8): 20.0, (1, 16): 20.1, (4, 8): 20.2})
+    trial = _Trial({(1, 4): 10.0, (1, 8): 20.0, (1, 16): 20.1, (4, 8): 20.9})
     assert tune(MEASURED, _info(MEASURED), trial=trial) == Tuning(1, 8)
     assert trial.asked == [(1, [4, 8, 16]), (4, [8, 16])]
 

@@ -29,9 +29,12 @@ _GPU_BATCH = 64
 _LEAST_BATCH = {True: 16, False: 4}
 """By whether there is a GPU: what a search begins with."""
 _GAIN = 1.02
-"""How much faster another setting must be to be preferred to one that needs less."""
-_SECONDS = 180.0
-"""A search ends then, with what it has found."""
+"""How much faster a larger batch must be to be preferred."""
+_THREADS_GAIN = 1.05
+"""The same for more threads a stream, which suffer more from a decoder beside them than
+a trial shows."""
+_SECONDS = 120.0
+"""A trial ends then, with what it has measured."""
 _LIVE_TENSORS = 5
 """Of the largest size, that a step holds at once."""
 _MEMORY_SHARE = 0.25
@@ -159,7 +162,8 @@ def _measure(spec: ModelSpec, info: ModelInfo, *, trial: Trial) -> Tuning | None
             if not threads or _fits(info, threads=threads, batch_size=batch)
         ]
         for batch, rate in trial(spec, info, threads=threads, batches=batches):
-            if rate > speed * _GAIN:
+            gain = _GAIN if not best or best.threads == threads else _THREADS_GAIN
+            if rate > speed * gain:
                 best, speed = Tuning(threads, batch), rate
     if best:
         _log.info(
