@@ -179,7 +179,8 @@ def test_a_job_without_its_image_is_not_submitted(
     before = storage.list_uris(f"{GS}/**")
     with _serving(404) as fake:
         image = f"{fake.host}/bitbeam:1"
-        assert fake_dataflow.run(service, "--sdk_container_image", image) == 2
+        given = ("--sdk_container_image", image, "--no_wait")
+        assert fake_dataflow.run(service, *given) == 2
     assert capsys.readouterr().err.splitlines()[-1] == (
         f"bitbeam: error: --sdk_container_image {image}: {fake.host} has no such image;"
         " build and push it, or name another"

@@ -3,17 +3,18 @@
 import logging
 
 import pytest
+from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.portability.api import beam_fn_api_pb2
 from apache_beam.runners.portability.fn_api_runner import worker_handlers
 
-from pipeline import worker_log
+from pipeline import launch
 
 WARN = beam_fn_api_pb2.LogEntry.Severity.WARN
 
 
 def _logged(entry: beam_fn_api_pb2.LogEntry, caplog: pytest.LogCaptureFixture) -> str:
     """What Beam makes of a worker's entry."""
-    worker_log.make_plain()
+    launch.local_runner(PipelineOptions([]))
     entries = beam_fn_api_pb2.LogEntry.List(log_entries=[entry])
     list(worker_handlers.BasicLoggingService().Logging([entries]))
     [record] = caplog.records
@@ -36,6 +37,6 @@ def test_a_workers_trace_stays_with_its_message(
 
 
 def test_other_messages_are_left_alone(caplog: pytest.LogCaptureFixture) -> None:
-    worker_log.make_plain()
+    launch.local_runner(PipelineOptions([]))
     logging.getLogger().warning('message: "%s"', "x")
     assert caplog.records[0].getMessage() == 'message: "x"'
