@@ -7,6 +7,7 @@ machine's own matter: pip's configuration and certificates are mounted, not copi
 import json
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ ROOT = Path(__file__).parent.parent
 TOOLS = ("buildah", "debootstrap")
 _CERTIFICATES = Path("/etc/ssl/certs")
 _STORAGE = "overlay"
+_RUN_SECONDS = 300
 # Python of Debian is for programs of Debian; the image's is the one in /usr/local.
 _PYTHON = "python3 -m venv /usr/local && rm -rf /var/lib/apt/lists/*"
 _CLEAN = ("var/cache/apt", "var/lib/apt/lists", "var/cache/debconf")
@@ -96,6 +98,8 @@ class Builder:
         return subprocess.Popen(
             [
                 *(*self._command, "run", "--isolation=chroot", *as_user),
+                # Containers share the network, so they find each other by this name.
+                "--hostname=localhost",
                 *(*self._registries(), *mounts, container, "--", *command),
             ],
             stdout=subprocess.PIPE,
@@ -107,7 +111,10 @@ class Builder:
     def run(self, tag: str, *command: str, user: str | None = None) -> tuple[int, str]:
         """Runs a command in a new container; gives its exit code and what it says."""
         process = self.start(tag, *command, user=user)
-        said, _ = process.communicate()
+        try:
+            said, _ = process.communicate(timeout=_RUN_SECONDS)
+        except subprocess.TimeoutExpired:
+            return 1, f"not done in {_RUN_SECONDS} s; {stop(process)}"
         return process.returncode, said
 
     def remove(self) -> None:
@@ -201,6 +208,13 @@ def copy_context(folder: Path, *, extra: Sequence[Path] = ()) -> Path:
     for file in extra:
         shutil.copy2(file, folder)
     return folder
+
+
+def stop(process: "subprocess.Popen[str]") -> str:
+    """Ends a command that was started, and all that it has; gives what it said."""
+    os.killpg(process.pid, signal.SIGTERM)
+    said, _ = process.communicate()
+    return said
 
 
 def missing() -> str:

@@ -11,10 +11,8 @@ workers, as a template.
 import argparse
 import contextlib
 import json
-import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -28,7 +26,15 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.builder import ROOT, Builder, base, copy_context, missing, program
+from benchmarks.builder import (
+    ROOT,
+    Builder,
+    base,
+    copy_context,
+    missing,
+    program,
+    stop,
+)
 from tests import outputs, tables
 from transforms.bit.random_weights import RandomWeights
 
@@ -67,11 +73,11 @@ def main() -> None:
         trial = Trial(builder, args.extras)
         trial.prepare(args.suite)
         trial.try_all()
+        _print(trial)
     finally:
         if args.folder is None:
             builder.remove()
             shutil.rmtree(folder)
-    _print(trial)
     sys.exit(bool(trial.failed))
 
 
@@ -232,8 +238,7 @@ class Trial:
             _wait_for(_POOL_PORT)
             return self._table("other", "bitbeam", *self._arguments("pool"), *external)
         finally:
-            os.killpg(pool.pid, signal.SIGTERM)
-            pool.communicate()
+            print(stop(pool), file=sys.stderr)
 
     def _model(self) -> str:
         arguments = list(self._arguments("model"))
@@ -284,9 +289,10 @@ def _print(trial: Trial) -> None:
     table = Table("", "proven", "s")
     for name, seconds in trial.done:
         table.add_row(name, "NO" if name in failed else "yes", f"{seconds:.0f}")
-    sizes = Table("layer", "MB")
+    sizes = Table("layer", "MB, unpacked")
     for layer in [] if "builds" in failed else trial.builder.layers("plain"):
-        sizes.add_row(layer.made_by[:80], f"{layer.size / 1e6:,.1f}")
+        made_by = re.sub(r"^.*/bin/sh -c (#\(nop\) )?", "", layer.made_by)
+        sizes.add_row(" ".join(made_by.split())[:70], f"{layer.size / 1e6:,.1f}")
     console = Console(width=100)
     console.print(table)
     console.print(sizes)
