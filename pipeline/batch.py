@@ -14,6 +14,8 @@ _GPU_IMAGES = 256
 _GPU_BYTES = 40 << 20
 """Of the pixels of a block on their way to a GPU, of which several wait."""
 _LEAST = 16
+_LEAST_BLOCK = 64
+"""A block costs a runner's thread a millisecond, however few images it has."""
 _WORTH_MEASURING = 1 << 30
 """Bytes of shards: below, a measurement takes longer than it can save."""
 
@@ -44,8 +46,10 @@ def sized(
 
 
 def block_rows(models: Models) -> int:
-    """Images of a block: as many as the largest batch may have."""
-    return max(spec.batch_size for spec in models if spec)
+    """Images of a block: as many as the largest batch may have, or some batches."""
+    chosen = any(spec.tune != "no" for spec in models if spec)
+    least = _LEAST_BLOCK if chosen else 1
+    return max(least, *(spec.batch_size for spec in models if spec))
 
 
 def expects_gpu(options: RunOptions) -> bool:

@@ -28,7 +28,10 @@ from transforms.resize import Pixels
 PIXELS = "pixels_"
 """Prefix of the columns of pixels."""
 
-_BLOCKS_AHEAD = 2
+_AHEAD_BYTES = 12 << 20
+"""Of pixels and encoded images, for each thread, in blocks behind the one waited for.
+The thread of the bundle does all of a runner's work, and at times gets no core or is a
+while about a block: meanwhile the pool must not run dry."""
 
 
 def pixels_column(size: int) -> str:
@@ -84,22 +87,25 @@ class _DecodeBlocks(beam.DoFn):
 
     def start_bundle(self) -> None:
         self.teardown()  # of a bundle that failed
-        self._ahead = InOrder(_BLOCKS_AHEAD)
+        self._pool_size = self._threads or machine.cores()
+        self._ahead = InOrder(_AHEAD_BYTES * self._pool_size)
         shift.begin("decode", self)
 
     def process(self, block: Block) -> Iterator[Block]:
         assert self._ahead is not None
-        threads = self._threads or machine.cores()
-        future = start_decoding(block, preprocess=self._preprocess, threads=threads)
-        for decoded in self._ahead.add(future):
+        future = start_decoding(
+            block, preprocess=self._preprocess, threads=self._pool_size
+        )
+        pixels = sum(3 * size**2 for size in self._preprocess.sizes)
+        weight = block.rows.nbytes + block.rows.num_rows * pixels
+        for decoded in self._ahead.add(future, weight=weight):
             yield decoded.counted()
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
         assert self._ahead is not None
         for decoded in self._ahead.drain():
             yield GlobalWindows.windowed_value(decoded.counted())
-        cores = machine.cores()
-        used = min(self._threads or cores, cores)
+        used = min(self._pool_size, machine.cores())
         capacity = shift.end("decode", self).usec * used
         metrics.observe_usec("decode_capacity_usec", capacity)
 
