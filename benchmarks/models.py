@@ -141,18 +141,17 @@ def _best(
     *,
     peers: tuple[Side, ...],
     bar: float,
-    finalists: int = 2,
 ) -> Contest:
     name = model.architecture.lower()
     return Contest(
         f"{name}-best",
         f"{model.title}: our best precision against PyTorch's best",
         f"{_WORK}; transformers' BitForImageClassification in every way that may be "
-        f"its best, those with the {finalists} best qualifying laps in the rounds",
+        "its best, the two with the best qualifying laps in the rounds",
         subject=model.subject(),
         ours=tuple(model.ours(precision) for precision in precisions),
         others=peers,
-        finalists=finalists,
+        finalists=2,
         bar=Bar(bar),
         lap_s=_lap_s(model.settings),
     )
@@ -260,8 +259,10 @@ def _large(settings: Settings, reduced: tuple[str, ...]) -> Contest:
     ]
     if settings.machine.gpu:
         ways.append(model.torch("bfloat16 compiled", *bfloat16, "--compile"))
+    elif settings.machine.cores > 1:
+        ways.append(model.torch("bfloat16 2 streams", *bfloat16, streams=2))
     precisions = reduced if settings.machine.gpu else ("float32", *reduced)
-    return _best(model, precisions, peers=tuple(ways), bar=1.2, finalists=1)
+    return _best(model, precisions, peers=tuple(ways), bar=1.2)
 
 
 def _lap_s(settings: Settings) -> float:
