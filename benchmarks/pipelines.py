@@ -64,7 +64,7 @@ class _Rows:
         """The pipeline beside the sum, or the slower, of its two halves."""
         images = self._images(960, gpu=20_000)
         model = self._model_alone(precision)
-        decoder = self._decoder("decode", threads=1)
+        decoder = self._decoder(_DECODER, threads=1)
         gpu, cores = bool(self.settings.machine.gpu), self.settings.machine.cores
         ideal = (
             "the slower of the model and of the decoder on all cores"

@@ -16,9 +16,9 @@ that, and is starting up.
 - write, `write_usec` of `write_capacity_usec`: the time of encoding and storing parts;
   of the time of the bundles, as each has one thread that writes.
 
-A model on a CPU shares the cores with the decoder, and is busy too while it waits for
-one. So `processor_usec`, of this process, of `cores_usec` tells whether the cores were
-full, and `decode_usec` whether the decoder filled most of them.
+What binds is the step that waits for no other. The decoder does not while its threads
+are always at work, `decode_clock_usec` of `decode_threads_usec`, though they may wait
+for a core that the model has, or another program.
 """
 
 from collections.abc import Mapping
@@ -39,7 +39,6 @@ _BINDS = {
 _FULL = 0.95
 """A step this busy has no time left; the rest goes where one block hands to another."""
 
-_FULL_CORES = 0.85
 _HALF = 0.5
 
 
@@ -66,9 +65,12 @@ def bottleneck(sums: Mapping[str, int], *, seconds: float) -> str:
 
 
 def _share(sums: Mapping[str, int], step: str) -> float:
+    return _ratio(sums, f"{step}_usec", f"{step}_capacity_usec")
+
+
+def _ratio(sums: Mapping[str, int], busy: str, capacity: str) -> float:
     # A bundle that failed may have told the one and not the other.
-    capacity = sums.get(f"{step}_capacity_usec") or sums["active_usec"]
-    return min(1.0, sums.get(f"{step}_usec", 0) / capacity)
+    return min(1.0, sums.get(busy, 0) / (sums.get(capacity) or sums["active_usec"]))
 
 
 def _bound(
@@ -76,19 +78,10 @@ def _bound(
 ) -> str:
     if sums["active_usec"] < _HALF * seconds * 1e6:
         return "starting up"
-    # The model first: nothing starves it that leaves it no time.
-    for name in ("model", "read", "write"):
-        if shares[name] >= _FULL:
-            return _BINDS[name]
-    if _decoder_fills_cores(sums):
-        return _BINDS["decode"]
-    busiest = max(shares, key=lambda name: shares[name])
-    return _BINDS[busiest] if shares[busiest] >= _HALF else "none of them"
-
-
-def _decoder_fills_cores(sums: Mapping[str, int]) -> bool:
-    processor = sums.get("processor_usec", 0)
-    return (
-        processor >= _FULL_CORES * sums.get("cores_usec", 0)
-        and sums.get("decode_usec", 0) > _HALF * processor
-    )
+    # Nothing holds up a model that has no time left.
+    if shares["model"] >= _FULL:
+        return _BINDS["model"]
+    decode = _ratio(sums, "decode_clock_usec", "decode_threads_usec")
+    at_work = {**shares, "decode": decode}
+    busiest = max(at_work, key=lambda name: at_work[name])
+    return _BINDS[busiest] if at_work[busiest] >= _HALF else "none of them"

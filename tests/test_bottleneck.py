@@ -24,7 +24,7 @@ SECOND = 1_000_000
 
 def _sums(**seconds: float) -> dict[str, int]:
     """Of ten seconds on two cores, where all steps are idle but for what is said."""
-    sums = {"active": 10.0, "processor": 10.0, "cores": 20.0, "decode_capacity": 20.0}
+    sums = {"active": 10.0, "decode_capacity": 20.0, "decode_threads": 20.0}
     sums |= {f"{step}_capacity": 10.0 for step in ("read", "predict", "write")}
     sums |= {f"{step}": 0.1 for step in ("read", "decode", "predict", "write")}
     return {f"{name}_usec": int(s * SECOND) for name, s in (sums | seconds).items()}
@@ -40,11 +40,11 @@ def test_the_line_has_the_share_of_each_step() -> None:
     ("sums", "bound"),
     [
         (_sums(read=9.8, predict=3), "reading"),
-        (_sums(decode=17, predict=4), "decoding"),
+        (_sums(decode=17, decode_clock=19, predict=4), "decoding"),
         (_sums(write=7, predict=6), "writing"),
-        (_sums(decode=4, predict=8), "the model"),
+        (_sums(decode=4, decode_clock=8, predict=8), "the model"),
         # All wait for each other.
-        (_sums(decode=8, predict=4.9), "none of them"),
+        (_sums(decode=8, decode_clock=8.5, predict=4.9), "none of them"),
         # Nothing starves a model that is always busy, whatever else is.
         (_sums(read=9.9, predict=9.6), "the model"),
     ],
@@ -54,17 +54,20 @@ def test_the_busiest_step_binds(sums: dict[str, int], bound: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("processor", "decode", "bound"),
+    ("clock", "predict", "bound"),
     [
-        (19.0, 12.0, "decoding"),
-        (19.0, 8.0, "the model"),  # which takes the other eleven
-        (14.0, 12.0, "the model"),  # cores were free, so nobody waited for one
+        # Of the cores it gets half, of the model, or of another program.
+        (19.5, 8.0, "decoding"),
+        (19.5, 3.0, "decoding"),
+        # It waits for the model, and for cores.
+        (15.0, 8.0, "the model"),
+        (19.5, 9.7, "the model"),
     ],
 )
-def test_a_model_that_waits_for_a_core_is_told_from_one_that_works(
-    processor: float, decode: float, bound: str
+def test_a_decoder_that_waits_for_a_core_is_told_from_one_that_waits_for_the_model(
+    clock: float, predict: float, bound: str
 ) -> None:
-    sums = _sums(processor=processor, decode=decode, predict=8.0)
+    sums = _sums(decode=10.0, decode_clock=clock, predict=predict)
     assert bottleneck(sums, seconds=12).endswith(f": bound by {bound}")
 
 

@@ -54,8 +54,9 @@ class DecodeImages(beam.PTransform):
     `decode`; its neighbours are not touched.
 
     Counted: `images_decoded`, `bytes_encoded`, `bad` and `bad_<error>`, and the
-    distributions `decode_usec`, processor time of a block in all threads, and
-    `decode_capacity_usec`, what the pool could have had while a bundle was open.
+    distributions `decode_usec`, processor time of a block in all threads, of what the
+    cores had, `decode_capacity_usec`; and `decode_clock_usec`, the threads' time on the
+    clock, of all that they had, `decode_threads_usec`.
     """
 
     def __init__(self, preprocess: Preprocess, *, threads: int | None = None) -> None:
@@ -105,9 +106,10 @@ class _DecodeBlocks(beam.DoFn):
         assert self._ahead is not None
         for decoded in self._ahead.drain():
             yield GlobalWindows.windowed_value(decoded.counted())
-        used = min(self._pool_size, machine.cores())
-        capacity = shift.end("decode", self).usec * used
-        metrics.observe_usec("decode_capacity_usec", capacity)
+        usec = shift.end("decode", self).usec
+        cores = min(self._pool_size, machine.cores())
+        metrics.observe_usec("decode_capacity_usec", usec * cores)
+        metrics.observe_usec("decode_threads_usec", usec * self._pool_size)
 
     def teardown(self) -> None:
         shift.drop("decode", self)
@@ -125,6 +127,7 @@ class _Decoded:
       encoded: Bytes of all encoded images.
       bad: How many rows failed here, by error.
       usec: Processor time of all threads.
+      clock_usec: Their time on the clock.
     """
 
     block: Block
@@ -132,6 +135,7 @@ class _Decoded:
     encoded: int
     bad: Counter[str]
     usec: int
+    clock_usec: int
 
     def counted(self) -> Block:
         metrics.count("images_decoded", self.images)
@@ -140,6 +144,7 @@ class _Decoded:
             metrics.count("bad", rows)
             metrics.count(f"bad_{error}", rows)
         metrics.observe_usec("decode_usec", self.usec)
+        metrics.observe_usec("decode_clock_usec", self.clock_usec)
         return self.block
 
 
@@ -171,7 +176,7 @@ class _Work:
         self._next = iter(range(count))
         self._lock = threading.Lock()
         self._running = 0
-        self._nanoseconds = 0
+        self._nanoseconds = self._clock_nanoseconds = 0
         self._failure: BaseException | None = None
         self._faults = _faults(block.rows)
         self._old = frozenset(self._faults)
@@ -191,7 +196,7 @@ class _Work:
 
     def run(self) -> None:
         """Decodes rows until there is none; the last call to end gives the result."""
-        began = time.thread_time_ns()
+        began, began_at = time.thread_time_ns(), time.perf_counter_ns()
         try:
             for row in self._next:
                 if self.future.cancelled() or self._failure is not None:
@@ -201,6 +206,7 @@ class _Work:
             self._failure = failure
         with self._lock:
             self._nanoseconds += time.thread_time_ns() - began
+            self._clock_nanoseconds += time.perf_counter_ns() - began_at
             self._running -= 1
             last = not self._running
         if last:
@@ -241,6 +247,7 @@ class _Work:
             encoded=sum(filter(None, self._lengths)),
             bad=Counter(fault.error for fault in new),
             usec=self._nanoseconds // 1000,
+            clock_usec=self._clock_nanoseconds // 1000,
         )
 
     def _rows(self) -> pa.RecordBatch:

@@ -7,7 +7,6 @@ from functools import cache
 from typing import NamedTuple
 
 from . import metrics
-from .bit import machine
 
 
 class Elapsed(NamedTuple):
@@ -16,16 +15,14 @@ class Elapsed(NamedTuple):
     Attributes:
       bundle: Since the bundle began.
       usec: Not given by another bundle yet.
-      processor: The same, of the processor, in all threads of this process.
     """
 
     bundle: int
     usec: int
-    processor: int
 
 
-def _now() -> tuple[int, int]:
-    return time.perf_counter_ns() // 1000, time.process_time_ns() // 1000
+def _now() -> int:
+    return time.perf_counter_ns() // 1000
 
 
 class Shift:
@@ -35,14 +32,14 @@ class Shift:
     one that ended, so that all together give the time in which any was open, once.
 
     Args:
-      now: Gives microseconds of the clock and of the processor.
+      now: Gives microseconds that only grow.
     """
 
-    def __init__(self, *, now: Callable[[], tuple[int, int]] = _now) -> None:
+    def __init__(self, *, now: Callable[[], int] = _now) -> None:
         self._now = now
         self._lock = threading.Lock()
         self._open: dict[int, int] = {}
-        self._given = (0, 0)
+        self._given = 0
 
     def begin(self, bundle: object) -> None:
         """A bundle begins; one that is open, since it has failed, begins again.
@@ -54,17 +51,16 @@ class Shift:
             now = self._now()
             if not self._open:
                 self._given = now
-            self._open[id(bundle)] = now[0]
+            self._open[id(bundle)] = now
 
     def end(self, bundle: object) -> Elapsed:
         """A bundle ends, if it is open."""
         with self._lock:
             if id(bundle) not in self._open:
-                return Elapsed(0, 0, 0)
+                return Elapsed(0, 0)
             began = self._open.pop(id(bundle))
-            (clock, processor), now = self._given, self._now()
-            self._given = now
-            return Elapsed(now[0] - began, now[0] - clock, now[1] - processor)
+            given, self._given = self._given, self._now()
+            return Elapsed(self._given - began, self._given - given)
 
     def drop(self, bundle: object) -> None:
         """A bundle that may be open has failed; its time is another's, if any."""
@@ -90,13 +86,9 @@ def begin(step: str, bundle: object) -> None:
 def end(step: str, bundle: object) -> Elapsed:
     """A DoFn has done a bundle of a step; gives the step's time.
 
-    Counted, of the time in which the process had a bundle of any step open:
-    `active_usec`, `processor_usec` of all its threads, `cores_usec` that there were.
+    Counted: `active_usec`, the time in which a bundle of any step was open.
     """
-    active = _shift(_ANY).end(bundle)
-    metrics.observe_usec("active_usec", active.usec)
-    metrics.observe_usec("processor_usec", active.processor)
-    metrics.observe_usec("cores_usec", active.usec * machine.cores())
+    metrics.observe_usec("active_usec", _shift(_ANY).end(bundle).usec)
     return _shift(step).end(bundle)
 
 
