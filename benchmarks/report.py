@@ -35,7 +35,7 @@ def show(outcomes: Sequence[Outcome], machine: Machine, console: Console) -> Non
 def _cells(outcome: Outcome, machine: Machine) -> list[str]:
     contest, bar = outcome.contest, str(outcome.contest.bar or "")
     if not outcome.figures:
-        return [contest.title, "", "", "not measured", bar, ""]
+        return [contest.title, "", "", "not measured: see below", bar, ""]
     shown = [
         f"{outcome.shown(name):.4g} {contest.unit}, {name}" if name else ""
         for name in (outcome.ours, outcome.other)
