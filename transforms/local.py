@@ -15,6 +15,7 @@ from typing import BinaryIO, TypeVar
 
 from . import retry
 from .retry import Retries, ShortReadError
+from .strings import Strings
 
 T = TypeVar("T", int, bytes)
 
@@ -181,6 +182,53 @@ def abandon_writes() -> None:
             os.unlink(hidden)
 
 
+def walk(folder: str, *, retries: Retries) -> Iterator[str]:
+    """Paths of all files below a folder, as the walk comes by them.
+
+    Links to folders are not followed; a folder that is not there has none.
+
+    Raises:
+      OSError: A folder cannot be read.
+    """
+    folders = [folder]
+    while folders:
+        here = folders.pop()
+        inner, names = retry.call(
+            partial(_scan, here), what=f"list {here}", retries=retries
+        )
+        folders += inner
+        for name in names:
+            yield os.path.join(here, name)
+
+
+def _scan(folder: str) -> tuple[list[str], Strings]:
+    """Paths of the folders in a folder, and names of its files."""
+    inner, names = list[str](), Strings()
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for entry in entries:
+            if not entry.is_dir():
+                names.append(entry.name)
+            elif not entry.is_symlink():
+                inner.append(entry.path)
+    return inner, names
+
+
+def stat_file(path: str, *, retries: Retries) -> os.stat_result | None:
+    """Looks a file up; None where there is none, as a link may lead nowhere."""
+    try:
+        return _stat(path)
+    except OSError:
+        work = partial(_stat, path)
+        return retry.call(work, what=f"look up {path}", retries=retries)
+
+
+def _stat(path: str) -> os.stat_result | None:
+    try:
+        return os.stat(path)
+    except FileNotFoundError:
+        return None
+
+
 def remove_stale_partials(folder: str) -> int:
     """Removes what writes left in a folder whose process was killed.
 
@@ -191,18 +239,19 @@ def remove_stale_partials(folder: str) -> int:
       How many files were removed.
     """
     removed = 0
-    with contextlib.suppress(FileNotFoundError):
-        for entry in list(os.scandir(folder)):
-            match = _PARTIAL.fullmatch(entry.name)
-            if match is None or not _is_stale(entry, match):
-                continue
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+        # All, before any goes: a folder that changes may not show the rest.
+        for entry in [each for each in entries if _is_stale(each)]:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(entry.path)
                 removed += 1
     return removed
 
 
-def _is_stale(entry: os.DirEntry[str], match: re.Match[str]) -> bool:
+def _is_stale(entry: os.DirEntry[str]) -> bool:
+    match = _PARTIAL.fullmatch(entry.name)
+    if match is None:
+        return False
     if match["host"] == _HOST and not _is_running(int(match["pid"])):
         return True
     try:

@@ -12,7 +12,6 @@ import os
 import re
 import threading
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, BinaryIO, NamedTuple, cast
 
@@ -22,8 +21,10 @@ from apache_beam.options.value_provider import RuntimeValueProvider
 
 from . import local, retry
 from .local import abandon_writes, remove_stale_partials
-from .remote import Remote, StorageError, Store
+from .remote import Remote, Stat, StorageError, Store
 from .retry import DEFAULT, Retries
+from .strings import Strings
+from .threads import in_threads
 
 __all__ = [
     "StorageError",
@@ -37,6 +38,7 @@ __all__ = [
     "open_input",
     "remove",
     "remove_all",
+    "remove_each",
     "remove_stale_partials",
     "write_whole",
 ]
@@ -110,25 +112,27 @@ def match(pattern: str, *, retries: Retries = DEFAULT) -> Iterator[FileMetadata]
     Raises:
       FileNotFoundError: There is no such bucket.
     """
-    if is_local(pattern):
-        yield from retry.call(
-            lambda: FileSystems.match([pattern])[0].metadata_list,
-            what=f"list {pattern}",
-            retries=retries,
-        )
-        return
-    remote = _remote(pattern, retries=retries)
-    prefix = _fixed_part(pattern)
-    if prefix == pattern:
-        found = remote.stat(pattern)
-        objects: Iterable[Any] = [found] if found else []
-    else:
-        objects = remote.list(prefix)
     # Python warns of a bracket in brackets, which is how a pattern quotes one.
     wanted = re.compile(FileSystem.translate_pattern(pattern).replace("[[", r"[\["))
-    for each in objects:
-        if wanted.match(each.uri):
-            yield FileMetadata(each.uri, each.size, each.updated)
+    prefix = _fixed_part(pattern)
+    alone, folder = prefix == pattern, os.path.dirname(prefix)
+    if is_local(pattern):
+        for path in [prefix] if alone else local.walk(folder, retries=retries):
+            status = wanted.match(path) and local.stat_file(path, retries=retries)
+            if status:
+                yield FileMetadata(path, status.st_size, status.st_mtime)
+        return
+    for found in _find(prefix, alone=alone, retries=retries):
+        if wanted.match(found.uri):
+            yield FileMetadata(found.uri, found.size, found.updated)
+
+
+def _find(prefix: str, *, alone: bool, retries: Retries) -> Iterator[Stat]:
+    remote = _remote(prefix, retries=retries)
+    if not alone:
+        yield from remote.list(prefix)
+    elif found := remote.stat(prefix):
+        yield found
 
 
 def _fixed_part(pattern: str) -> str:
@@ -143,10 +147,18 @@ def list_uris(pattern: str, *, retries: Retries = DEFAULT) -> list[str]:
 
 def remove_all(pattern: str, *, retries: Retries = DEFAULT) -> None:
     """Removes the objects that a glob matches."""
-    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="remove") as pool:
-        uris = list_uris(pattern, retries=retries)
-        for _ in pool.map(lambda uri: remove(uri, retries=retries), uris):
-            pass
+    # All are listed first: a folder that changes meanwhile may not show the rest.
+    uris = Strings(found.path for found in match(pattern, retries=retries))
+    remove_each(uris, retries=retries)
+
+
+def remove_each(uris: Iterable[str], *, retries: Retries = DEFAULT) -> None:
+    """Removes objects where there are such, several at once."""
+    removed = in_threads(
+        lambda uri: remove(uri, retries=retries), uris, threads=_AT_ONCE, name="remove"
+    )
+    for _ in removed:
+        pass
 
 
 def check_access(uri: str, *, retries: Retries = _QUICK) -> None:
