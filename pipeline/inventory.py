@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from transforms import EMBEDDINGS, ERRORS, storage
-from transforms.listing import match_files
 
 from .output import RUN_JSON, SUMMARY_JSON
 
@@ -70,7 +69,7 @@ def take_inventory(output: str) -> Inventory:
     """
     tables: dict[str, dict[str, int]] = {EMBEDDINGS: {}, ERRORS: {}}
     own, partial, strange = set[str](), list[str](), list[str]()
-    for file in match_files(storage.join(output, "**")):
+    for file in storage.match(storage.join(output, "**")):
         path = file.path[len(output) :].lstrip("/")
         table, stem = _split(path)
         if table in tables and parse_stem(stem):

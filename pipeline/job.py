@@ -20,6 +20,7 @@ from transforms import (
     Outputs,
     Preprocess,
     Shard,
+    Shards,
     Sink,
     describe_model,
     kept_types,
@@ -68,7 +69,7 @@ class Job:
     max_error_rate: float = 1.0
 
     @property
-    def shards(self) -> tuple[Shard, ...]:
+    def shards(self) -> Shards:
         """All shards."""
         return self.listing.shards
 
@@ -220,15 +221,10 @@ def list_input(
     Raises:
       ValueError: There is nothing to read.
     """
-    listing = list_shards(patterns, form=form, group_size=group_size)
-    shards = tuple(
-        shard
-        for shard in listing.shards
-        if not shard.files[0].uri.startswith(f"{output}/")
-    )
-    if not shards:
+    listing = list_shards(patterns, form=form, group_size=group_size, but_below=output)
+    if not listing.shards:
         raise ValueError(f"nothing to read in {', '.join(patterns)} but the output")
-    return Listing(shards, listing.ignored)
+    return listing
 
 
 def _absolute(folder: str) -> str:
@@ -255,7 +251,7 @@ def _models(options: RunOptions) -> Models:
         raise UsageError(str(error)) from error
 
 
-def _columns(inputs: InputOptions, shards: tuple[Shard, ...]) -> Columns:
+def _columns(inputs: InputOptions, shards: Shards) -> Columns:
     """The columns to look for, the types of the kept ones read off the shards."""
     columns = Columns(image=inputs.image_column, key=inputs.key_column)
     for text in inputs.keep_columns:
@@ -270,21 +266,20 @@ def _columns(inputs: InputOptions, shards: tuple[Shard, ...]) -> Columns:
     return Columns(image=columns.image, key=columns.key, keep=pa.schema(fields))
 
 
-def _samples(shards: tuple[Shard, ...], columns: Columns) -> Iterator[Shard]:
+def _samples(shards: Shards, columns: Columns) -> Iterator[Shard]:
     """A shard of each format, the first that can be read.
 
     Raises:
       ColumnError: It is not clear which of its columns is the image.
     """
     for form in FORMATS:
-        for shard in shards:
-            if shard.format == form:
-                try:
-                    kept_types(shard, columns, [])
-                except DamagedShardError:
-                    continue
-                yield shard
-                break
+        for shard in shards.of_format(form):
+            try:
+                kept_types(shard, columns, [])
+            except DamagedShardError:
+                continue
+            yield shard
+            break
 
 
 def _kept_field(text: str, samples: list[Shard], columns: Columns) -> pa.Field:

@@ -4,6 +4,7 @@ from . import storage
 from .block import Block, Fault, Place
 from .decode import DecodeImages
 from .device import Models
+from .file import File
 from .formats import (
     ColumnError,
     Columns,
@@ -12,8 +13,9 @@ from .formats import (
     kept_types,
     parse_keep,
 )
+from .group import group_files
 from .image import Preprocess
-from .listing import Listing, group_files, list_shards
+from .listing import Listing, list_shards
 from .loading import describe_model, load_model
 from .packed import UnpackShards, UnpackStems, pack_shards, pack_stems
 from .part import (
@@ -26,7 +28,8 @@ from .part import (
 )
 from .predict import Outputs, PredictImages
 from .read import Cut, ReadImages
-from .shard import File, Shard
+from .shard import Shard
+from .shards import Shards
 from .write import ReadTotals, Sink, Summarize, WriteParts
 
 __all__ = [
@@ -51,6 +54,7 @@ __all__ = [
     "ReadTotals",
     "Record",
     "Shard",
+    "Shards",
     "Sink",
     "Summarize",
     "UnpackShards",

@@ -10,19 +10,24 @@ import json
 import struct
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import apache_beam as beam
 
-from .shard import File, Shard
+from .file import File
+from .files import facts
+from .shard import Shard
 
 _CHUNK = 4096
 """Files of a chunk, and stems; a shard is never cut."""
 
+_AT_FIRST = (0, 0)
+
 
 def pack_shards(shards: Iterable[Shard]) -> tuple[bytes, ...]:
-    """Packs shards into chunks."""
-    return tuple(_pack(_columns(chunk)) for chunk in _chunks(shards))
+    """Packs shards into chunks, as they come."""
+    return tuple(map(_pack, _columns(shards)))
 
 
 def unpack_shards(packed: bytes) -> Iterator[Shard]:
@@ -78,31 +83,60 @@ class UnpackStems(beam.DoFn):
             yield from unpack_stems(chunk)
 
 
-def _chunks(shards: Iterable[Shard]) -> Iterator[list[Shard]]:
-    chunk: list[Shard] = []
-    files = 0
+@dataclass
+class _Chunk:
+    """Columns of some shards and of their files.
+
+    Nothing of a shard is kept but text and numbers: thousands of small objects more
+    would have the garbage collector go over all that the program holds, again and
+    again.
+    """
+
+    uris: list[str] = field(default_factory=list)
+    formats: list[str] = field(default_factory=list)
+    counts: list[int] = field(default_factory=list)
+    done: list[Sequence[int]] = field(default_factory=list)
+    starts: list[tuple[int, int]] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
+
+    def add(self, shard: Shard) -> None:
+        self.uris.append(shard.uri)
+        self.formats.append(shard.format)
+        self.counts.append(len(shard.files))
+        self.done.append(sorted(shard.done_parts) if shard.done_parts else ())
+        begun = shard.start_row or shard.start_offset
+        start = (shard.start_row, shard.start_offset) if begun else _AT_FIRST
+        self.starts.append(start)
+        for uri, size, updated in facts(shard.files):
+            self.names.append(uri)
+            self.sizes.append(size)
+            self.times.append(updated)
+
+    def columns(self) -> list[object]:
+        return [
+            _short(self.uris),
+            self.formats,
+            self.counts,
+            self.done,
+            self.starts,
+            _short(self.names),
+            self.sizes,
+            _steps(self.times),
+        ]
+
+
+def _columns(shards: Iterable[Shard]) -> Iterator[list[object]]:
+    """Columns of each chunk."""
+    chunk = _Chunk()
     for shard in shards:
-        chunk.append(shard)
-        files += len(shard.files)
-        if files >= _CHUNK:
-            yield chunk
-            chunk, files = [], 0
-    if chunk:
-        yield chunk
-
-
-def _columns(shards: Sequence[Shard]) -> list[object]:
-    files = [file for shard in shards for file in shard.files]
-    return [
-        _short([shard.uri for shard in shards]),
-        [shard.format for shard in shards],
-        [len(shard.files) for shard in shards],
-        [sorted(shard.done_parts) for shard in shards],
-        [(shard.start_row, shard.start_offset) for shard in shards],
-        _short([file.uri for file in files]),
-        [file.size for file in files],
-        _steps([file.updated for file in files]),
-    ]
+        chunk.add(shard)
+        if len(chunk.names) >= _CHUNK:
+            yield chunk.columns()
+            chunk = _Chunk()
+    if chunk.uris:
+        yield chunk.columns()
 
 
 def _short(uris: Iterable[str]) -> list[str]:

@@ -2,46 +2,19 @@
 
 import hashlib
 import json
-import os
 import re
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from apache_beam import coders
 
+from .file import File, version_text
+from .files import Files, facts
+
 FORMATS = ("tar", "tfrecord", "parquet", "files")
 
-
-@dataclass(frozen=True, slots=True)
-class File:
-    """One stored object as a listing shows it.
-
-    Attributes:
-      uri: Absolute path or URI, as Beam's FileSystems open it.
-      size: Bytes.
-      updated: Seconds since 1970; 0.0 where the storage does not tell.
-    """
-
-    uri: str
-    size: int
-    updated: float
-
-    @property
-    def version(self) -> str:
-        """Changes whenever the content does, as far as a listing tells."""
-        return f"{self.size}@{self.updated!r}"
-
-    @property
-    def key(self) -> str:
-        """The URI as the table has it."""
-        return uri_text(self.uri)
-
-
-def uri_text(uri: str) -> str:
-    """A local name as text: its bytes need not be UTF-8, but Arrow's strings are."""
-    if uri.isascii():  # the same object: there may be a million
-        return uri
-    return os.fsencode(uri).decode("utf-8", "backslashreplace")
+_NO_WORD = re.compile(r"[^A-Za-z0-9_]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +33,7 @@ class Shard:
 
     uri: str
     format: str
-    files: tuple[File, ...]
+    files: Sequence[File]
     done_parts: frozenset[int] = frozenset()
     start_row: int = 0
     start_offset: int = 0
@@ -68,7 +41,8 @@ class Shard:
     @property
     def size(self) -> int:
         """Bytes of all files."""
-        return sum(file.size for file in self.files)
+        files = self.files
+        return files.size if isinstance(files, Files) else sum(f.size for f in files)
 
     @property
     def name(self) -> str:
@@ -90,14 +64,16 @@ class Shard:
     @property
     def version(self) -> str:
         """Changes whenever a file's name, size or time does."""
-        return _digest(
-            "\0".join(f"{file.uri}\n{file.version}" for file in self.files), 10
+        versions = (
+            f"{uri}\n{version_text(size, updated)}"
+            for uri, size, updated in facts(self.files)
         )
+        return _digest("\0".join(versions), 10)
 
 
 def _slug(uri: str) -> str:
     base = uri.split("#", 1)[0].rstrip("/").rsplit("/", 1)[-1]
-    return re.sub(r"[^A-Za-z0-9_]+", "_", base)[:40].strip("_") or "shard"
+    return _NO_WORD.sub("_", base)[:40].strip("_") or "shard"
 
 
 def _digest(text: str, length: int) -> str:
@@ -109,7 +85,7 @@ class ShardCoder(coders.Coder):
     """Shards as compressed JSON: a group of thousands of files stays small."""
 
     def encode(self, value: Shard) -> bytes:
-        files = [(file.uri, file.size, file.updated) for file in value.files]
+        files = list(facts(value.files))
         start = (value.start_row, value.start_offset)
         fields = (value.uri, value.format, files, sorted(value.done_parts), *start)
         return zlib.compress(json.dumps(fields).encode())

@@ -8,7 +8,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from apache_beam.io.filesystem import BeamIOError
 
 from ..block import Fault
-from ..shard import Shard, uri_text
+from ..file import uri_text
+from ..shard import Shard
 from .record import Columns, Opener, Record
 
 _THREADS = 8
