@@ -18,7 +18,7 @@ from . import errors
 from .options import FORMATS, RunOptions
 
 if typing.TYPE_CHECKING:
-    from transforms import Shard
+    from transforms import Shard, Shards
     from transforms.bit import ModelInfo
 
     from .job import Job
@@ -114,8 +114,8 @@ def _look(job: "Job", *, overwrite: bool) -> tuple["Plan", dict[str, "Sample"]]:
         raise errors.UsageError(f"cannot plan: {error}") from error
 
 
-def _by_format(shards: Sequence["Shard"]) -> dict[str, list["Shard"]]:
-    found = {form: [each for each in shards if each.format == form] for form in FORMATS}
+def _by_format(shards: "Shards") -> dict[str, "Shards"]:
+    found = {form: shards.of_format(form) for form in FORMATS}
     return {form: those for form, those in found.items() if those}
 
 

@@ -1,5 +1,6 @@
 """The graph, on one screen."""
 
+import itertools
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,8 @@ from transforms import (
     part_uri,
     storage,
 )
+from transforms.packed import unpack_stems
+from transforms.strings import Strings
 
 from .job import Job
 from .output import (
@@ -78,7 +81,7 @@ def build(
         | "Summarize" >> beam.CombineGlobally(Summarize())
         | "Finish"
         >> beam.ParDo(
-            _Finish(job.output, plan.stale),
+            _Finish(job.output, pack_stems(Strings(plan.stale).once())),
             beam.pvalue.AsList(checks | "Checks" >> beam.Distinct()),
         )
     )
@@ -89,15 +92,19 @@ class _Finish(beam.DoFn):
 
     Removes the parts that others have replaced, adds to run.json what was measured
     of the models, then writes summary.json.
+
+    Args:
+      output: The output's folder.
+      stale: Chunks of the names of those parts.
     """
 
-    def __init__(self, output: str, stale: tuple[str, ...]) -> None:
+    def __init__(self, output: str, stale: tuple[bytes, ...]) -> None:
         self._output, self._stale = output, stale
 
     def process(self, summary: dict[str, Any], checks: list[str]) -> None:
         for table in (ERRORS, EMBEDDINGS):
-            for stem in self._stale:
-                storage.remove(part_uri(self._output, table, stem))
+            stems = itertools.chain.from_iterable(map(unpack_stems, self._stale))
+            storage.remove_each(part_uri(self._output, table, stem) for stem in stems)
         record_checks(self._output, [json.loads(check) for check in checks])
         digest = run_digest(read_run_json(self._output))
         write_json(self._output, SUMMARY_JSON, {**summary, "run_digest": digest})

@@ -2,10 +2,11 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
 from transforms import EMBEDDINGS, ERRORS, read_members, read_resume_at, storage
+from transforms.strings import Strings
 
 from .errors import UsageError
 from .job import Job
@@ -58,10 +59,10 @@ def survey(job: Job, *, overwrite: bool) -> Plan:
     return _plan(job, good=good, bad=stems(job.output, ERRORS))
 
 
-def _good_stems(job: Job, found: dict[str, object] | None) -> list[str]:
+def _good_stems(job: Job, found: dict[str, object] | None) -> Strings:
     """The parts that are there, if they are of this job."""
-    good = stems(job.output, EMBEDDINGS)
-    if found is None and good:
+    good = Strings(stems(job.output, EMBEDDINGS))
+    if found is None and len(good):
         raise UsageError(
             f"--output {job.output} holds Parquet files but no run.json, so they are of"
             " no known run; name another folder"
@@ -71,7 +72,7 @@ def _good_stems(job: Job, found: dict[str, object] | None) -> list[str]:
     return good
 
 
-def _plan(job: Job, *, good: Sequence[str], bad: Sequence[str]) -> Plan:
+def _plan(job: Job, *, good: Iterable[str], bad: Iterable[str]) -> Plan:
     return make_plan(
         job.shards,
         good_stems=good,
@@ -119,10 +120,10 @@ def _remove_all(output: str) -> None:
     storage.remove(storage.join(output, RUN_JSON))
 
 
-def stems(output: str, table: str) -> list[str]:
-    """File names of one of the two tables, without suffix, sorted."""
-    uris = storage.list_uris(storage.join(output, table, "*.parquet"))
-    return sorted(uri.rsplit("/", 1)[-1].removesuffix(".parquet") for uri in uris)
+def stems(output: str, table: str) -> Iterator[str]:
+    """File names of one of the two tables, without suffix, as the listing comes in."""
+    for found in storage.match(storage.join(output, table, "*.parquet")):
+        yield found.path.rsplit("/", 1)[-1].removesuffix(".parquet")
 
 
 def _read_json(output: str, name: str) -> dict[str, object] | None:

@@ -1,52 +1,33 @@
 """The plan: what is done, what is left, what goes when the rest is whole.
 
-Decided from one listing of the output, whichever runner made it. Only where the input
-has plain files are the footers of their parts read too: a part names its files.
+Decided from one listing of the output, whichever runner made it. Footers of parts are
+read only where the input has plain files, as a part names its files, and of a shard
+that was begun, as a part says where the next begins.
+
+The input and the output may each have a million of what is planned. So both are tables
+(`Shards`, `Strings`), the plan is rows of them, and a Shard is there while it is looked
+at.
 """
 
-import re
+import itertools
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from operator import attrgetter
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import NamedTuple
 
-from transforms import File, Shard, group_files
+import numpy as np
 
-_STEM = re.compile(
-    r"(?P<name>(?P<family>.+-(?P<kind>[gs])[0-9a-f]{16})-[0-9a-f]{10})"
-    r"-(?P<first>\d{10})(?P<last>-last)?"
-)
-_FOOTERS_AT_ONCE = 16
+from transforms import Shard, Shards
+from transforms.lazy import Lazy
+from transforms.strings import Strings
+from transforms.threads import in_threads
 
-Members = Mapping[str, str]
-"""Versions of plain files by URI."""
+from .groups import THREADS, Members, regroup
+from .parts import Parts, Table
 
-
-@dataclass
-class Table:
-    """One version of a shard as far as it is in the output.
-
-    Attributes:
-      name: The shard's name.
-      family: What the names of all its versions begin with.
-      is_group: Of plain files.
-      firsts: First rows of its parts.
-      last: First row of its last part; None: not written yet.
-      stems: File names of its parts, without suffix.
-    """
-
-    name: str
-    family: str
-    is_group: bool
-    firsts: set[int] = field(default_factory=set)
-    last: int | None = None
-    stems: list[str] = field(default_factory=list)
-
-    def is_complete(self, *, rows_per_part: int) -> bool:
-        """Whether all parts are there."""
-        return self.last is not None and self.firsts.issuperset(
-            range(0, self.last + 1, rows_per_part)
-        )
+_CHUNK = 1024
+"""Shards that are looked at together."""
 
 
 @dataclass(frozen=True)
@@ -56,13 +37,14 @@ class Plan:
     Attributes:
       shards: Those that need work, each told which of its parts do not.
       done: Stems of parts that stay.
-      stale: Stems of parts of either table that go when all else is whole.
+      stale: Stems of files of either table that go when all else is whole; twice where
+        a part has both.
       elsewhere: How many shards of the output are not in this input.
     """
 
-    shards: tuple[Shard, ...]
-    done: tuple[str, ...]
-    stale: tuple[str, ...]
+    shards: Sequence[Shard]
+    done: Sequence[str]
+    stale: Sequence[str]
     elsewhere: int
 
 
@@ -78,176 +60,169 @@ def make_plan(
     """Compares what is asked for with what is there.
 
     Args:
-      shards: The input, as listed.
+      shards: The input, as listed; plain files in groups of `rows_per_part`.
       good_stems: Of the files in `embeddings/`: where one is, its part is done.
       bad_stems: Of the files in `errors/`.
       rows_per_part: Of this output.
-      read_members: Gives the plain files behind a part, by its stem.
+      read_members: Gives the plain files behind a part, by its stem. Both are called
+        in several threads at once.
       read_resume_at: Gives the byte of its shard at which the next part begins, by
         its stem.
     """
-    tables = _tables(good_stems)
-    wanted, stale = list(shards), set[str]()
-    if any(shard.format == "files" for shard in shards):
-        groups = [table for table in tables.values() if table.is_group]
-        found = _Groups.read(groups, read_members, rows_per_part=rows_per_part)
-        wanted, stale = found.regroup(shards, group_size=rows_per_part)
-    # Two digests each: taken once, they are half the time of a plan of a million.
-    named = [shard.name for shard in wanted]
-    names = set(named)
-    families = {name.rpartition("-")[0] for name in names} if tables else set()
-    for table in tables.values():
-        if table.family in families and table.name not in names:
-            stale.add(table.name)
-    left = [
-        _without_done(
-            shard,
-            tables.get(name),
-            rows_per_part=rows_per_part,
-            read_resume_at=read_resume_at,
-        )
-        for name, shard in zip(named, wanted, strict=True)
-    ]
-    kept = [table for name, table in tables.items() if name not in stale]
-    gone = sorted(stem for name in stale for stem in tables[name].stems)
-    done = {stem for table in kept for stem in table.stems}
+    parts, bad = Parts(good_stems), Strings.of(bad_stems).once()
+    # Errors of parts that a run was killed over.
+    lonely = Parts(stem for stem, is_in in _held(bad, parts.stems) if not is_in)
+    grouping = regroup(
+        Shards.of(shards),
+        parts,
+        rows_per_part=rows_per_part,
+        read_members=read_members,
+    )
+    left = _left(
+        _Looking(grouping.shards, parts, lonely, rows_per_part),
+        read_resume_at=read_resume_at,
+    )
+    goes = (parts.is_known | grouping.begun) & ~parts.is_wanted | grouping.replaced
+    gone = _Picked(parts.stems, parts.rows_of(goes))
+    errors = Strings(stem for stem, is_in in _held(gone, bad) if is_in)
+    # None will write these again.
+    for stem in _Picked(lonely.stems, lonely.rows_of(~lonely.is_wanted)):
+        errors.append(stem)
     return Plan(
-        shards=tuple(shard for shard in left if shard is not None),
-        done=tuple(sorted(done)),
-        stale=(*gone, *_orphans(bad_stems, done=done, names=names)),
-        elsewhere=_elsewhere(kept, families=families),
+        shards=left,
+        done=_Picked(parts.stems, parts.rows_of(~goes)),
+        stale=Strings(itertools.chain(gone, errors.once())),
+        # A group stays as it is when files are added or go: none is counted.
+        elsewhere=int((~goes & ~parts.is_known & ~parts.is_group).sum()),
     )
 
 
-def _tables(stems: Iterable[str]) -> dict[str, Table]:
-    tables: dict[str, Table] = {}
-    for stem in sorted(stems):
-        match = _STEM.fullmatch(stem)
-        if match is None:  # not ours; `verify` tells
-            continue
-        table = tables.setdefault(
-            match["name"], Table(match["name"], match["family"], match["kind"] == "g")
-        )
-        table.stems.append(stem)
-        table.firsts.add(int(match["first"]))
-        if match["last"]:
-            table.last = int(match["first"])
-    return tables
+def _held(stems: Iterable[str], others: Strings) -> Iterator[tuple[str, bool]]:
+    """Each with whether it is among the others; both are in order."""
+    near = 0
+    for stem in stems:
+        near = others.place(stem, near=near)
+        yield stem, others.is_at(near, stem)
 
 
-def _without_done(
-    shard: Shard,
-    table: Table | None,
-    *,
-    rows_per_part: int,
-    read_resume_at: Callable[[str], int | None],
-) -> Shard | None:
-    """What is left of a shard: nothing, all of it, or what its parts do not have."""
-    if table is None:
-        return shard
-    if table.is_complete(rows_per_part=rows_per_part):
-        return None
-    begun = replace(shard, done_parts=frozenset(table.firsts))
-    row = 0
-    while row in table.firsts:
-        row += rows_per_part
-    if not row or shard.format in ("files", "parquet"):
-        return replace(begun, start_row=row)
-    offset = read_resume_at(f"{table.name}-{row - rows_per_part:010d}")
-    # It is not known of a packed shard, which has to be read from its start.
-    return (
-        begun if offset is None else replace(begun, start_row=row, start_offset=offset)
-    )
+class _Begun(NamedTuple):
+    """A shard that some parts are there of; its place among those that are planned."""
+
+    place: int
+    form: str
+    table: Table
 
 
-def _orphans(
-    bad_stems: Iterable[str], *, done: set[str], names: set[str]
-) -> Iterator[str]:
-    """Errors of parts that a run was killed over, and that none will write again."""
-    for stem in sorted(set(bad_stems) - done):
-        match = _STEM.fullmatch(stem)
-        if match is not None and match["name"] not in names:
-            yield stem
+class _Start(NamedTuple):
+    """What is known of such a shard."""
 
-
-def _elsewhere(kept: Iterable[Table], *, families: set[str]) -> int:
-    """How many shards stay that are not in the input; of groups none is counted.
-
-    A group of files stays as it is when files are added or go.
-    """
-    return sum(not table.is_group and table.family not in families for table in kept)
+    done_parts: frozenset[int]
+    row: int = 0
+    offset: int = 0
 
 
 @dataclass(frozen=True)
-class _Groups:
-    """The groups of plain files in the output, with their members.
+class _Looking:
+    """What is compared.
 
     Attributes:
-      complete: Members by name, of groups with all parts.
-      begun: Members so far by name, of the others.
+      shards: That are asked for.
+      parts: That are there; what is met of them is marked.
+      lonely: Errors of no part; marked too.
+      rows_per_part: Of the output.
     """
 
-    complete: Mapping[str, Members]
-    begun: Mapping[str, Members]
+    shards: Shards
+    parts: Parts
+    lonely: Parts
+    rows_per_part: int
 
-    @classmethod
-    def read(
-        cls,
-        tables: Sequence[Table],
-        read_members: Callable[[str], Members],
-        *,
-        rows_per_part: int,
-    ) -> "_Groups":
-        complete: dict[str, Members] = {}
-        begun: dict[str, Members] = {}
-        with ThreadPoolExecutor(_FOOTERS_AT_ONCE) as pool:
-            for table in tables:
-                members: dict[str, str] = {}
-                for part in pool.map(read_members, table.stems):
-                    members.update(part)
-                whole = table.is_complete(rows_per_part=rows_per_part)
-                (complete if whole else begun)[table.name] = members
-        return cls(complete, begun)
+    def begun(self, left: "array[int]") -> Iterator[_Begun]:
+        """Walks the shards: those that were begun come out.
 
-    def regroup(
-        self, shards: Sequence[Shard], *, group_size: int
-    ) -> tuple[list[Shard], set[str]]:
-        """Groups the files that no complete group of the output has as they are.
-
-        A file that is gone leaves its row. One that changed takes its group with it,
-        whose other files are read again with it.
-
-        Returns:
-          The shards that may need work, and the names of the groups that go.
+        Args:
+          left: Gets the places of all that need work.
         """
-        files = {
-            file.key: file
-            for shard in shards
-            if shard.format == "files"
-            for file in shard.files
-        }
-        stale, claimed = set[str](), set[str]()
-        for name in sorted(self.complete):
-            members = self.complete[name]
-            if claimed.isdisjoint(members) and not _changed(members, files):
-                claimed.update(members)
-            else:
-                stale.add(name)
-        unclaimed = [files[key] for key in files.keys() - claimed]
-        unclaimed.sort(key=attrgetter("uri"))
-        grouped = list(group_files(unclaimed, group_size=group_size))
-        names = {shard.name for shard in grouped}
-        stale.update(
-            name
-            for name, members in self.begun.items()
-            if name not in names and not files.keys().isdisjoint(members)
-        )
-        others = [shard for shard in shards if shard.format != "files"]
-        return [*others, *grouped], stale
+        places = itertools.count()
+        # No Shard is kept: many small objects keep the garbage collector busy.
+        named = ((shard.name, shard.format) for shard in self.shards)
+        while chunk := list(itertools.islice(named, _CHUNK)):
+            names = [name for name, _ in chunk]
+            self.lonely.meet(names)
+            rows = self.parts.meet(names)
+            for (_, form), row, place in zip(chunk, rows, places, strict=False):
+                table = None if row is None else self.parts.table(row)
+                if table and table.is_complete(rows_per_part=self.rows_per_part):
+                    continue
+                left.append(place)
+                if table:
+                    yield _Begun(place, form, table)
+
+    def start(
+        self, begun: _Begun, *, read_resume_at: Callable[[str], int | None]
+    ) -> tuple[int, _Start]:
+        """Where a shard that was begun is gone on with, by its place."""
+        table, row = begun.table, 0
+        while row in table.firsts:
+            row += self.rows_per_part
+        if not row or begun.form in ("files", "parquet"):
+            return begun.place, _Start(table.firsts, row)
+        offset = read_resume_at(f"{table.name}-{row - self.rows_per_part:010d}")
+        # It is not known of a packed shard, which has to be read from its start.
+        if offset is None:
+            return begun.place, _Start(table.firsts)
+        return begun.place, _Start(table.firsts, row, offset)
 
 
-def _changed(members: Members, files: Mapping[str, File]) -> bool:
-    return any(
-        uri in files and files[uri].version != version
-        for uri, version in members.items()
+def _left(
+    looking: _Looking, *, read_resume_at: Callable[[str], int | None]
+) -> Sequence[Shard]:
+    """The shards that need work."""
+    if not len(looking.parts) and not len(looking.lonely):
+        return looking.shards
+    places = array("q")
+    starts = in_threads(
+        partial(looking.start, read_resume_at=read_resume_at),
+        looking.begun(places),
+        threads=THREADS,
+        name="plan",
     )
+    return _Left(looking.shards, dict(starts), places)
+
+
+class _Left(Lazy[Shard]):
+    """Some of the shards, told which of their parts are done."""
+
+    def __init__(
+        self, shards: Shards, starts: Mapping[int, _Start], places: "array[int]"
+    ) -> None:
+        self._shards, self._starts, self._places = shards, starts, places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def at(self, row: int) -> Shard:
+        place = self._places[row]
+        shard, start = self._shards.at(place), self._starts.get(place)
+        if start is None:
+            return shard
+        return replace(
+            shard,
+            done_parts=start.done_parts,
+            start_row=start.row,
+            start_offset=start.offset,
+        )
+
+
+class _Picked(Lazy[str]):
+    """Some of the strings."""
+
+    def __init__(self, strings: Strings, rows: np.ndarray) -> None:
+        self._strings = strings
+        self._rows = rows.astype(np.int64).data
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def at(self, row: int) -> str:
+        return self._strings.at(self._rows[row])

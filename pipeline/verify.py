@@ -4,7 +4,7 @@ import os
 import sys
 import threading
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -87,7 +87,7 @@ class _Held:
     output: str
     inventory: "Inventory"
     identity: "Identity"
-    shards: "tuple[Shard, ...] | None"
+    shards: "Sequence[Shard] | None"
 
     @classmethod
     def take(cls, options: VerifyOptions) -> "_Held":
