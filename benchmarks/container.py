@@ -59,6 +59,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.container", description=__doc__)
     parser.add_argument("--extras", default="aws", help="aws,gpu: with CUDA")
     parser.add_argument("--suite", default="bookworm", help="Debian with Python 3.11")
+    parser.add_argument("--once", action="store_true", help="not the second build")
     parser.add_argument("--folder", type=Path, help="a new one, kept; else temporary")
     args = parser.parse_args()
     lacking = missing()
@@ -72,7 +73,7 @@ def main() -> None:
     try:
         trial = Trial(builder, args.extras)
         trial.prepare(args.suite)
-        trial.try_all()
+        trial.try_all(once=args.once)
         _print(trial)
     finally:
         if args.folder is None:
@@ -138,8 +139,8 @@ class Trial:
             self.builder.stand_in(full_name(image), tree)
             shutil.rmtree(tree)
 
-    def try_all(self) -> None:
-        """Builds two images and tries them."""
+    def try_all(self, *, once: bool) -> None:
+        """Builds two images, or one, and tries them."""
         self._check("builds", lambda: self._build("plain"))
         if self.failed:
             return
@@ -150,6 +151,8 @@ class Trial:
         self._check("a run outside, to compare with", self._outside)
         self._check("bitbeam run, not as root, and verify", self._run)
         self._check("as a template's launcher", self._template)
+        if once:
+            return
         self._check("builds for another user, with a model", self._build_other)
         self._check("as a pool of workers and their boot, not as root", self._pool)
         self._check("runs the model that is in the image", self._model)
