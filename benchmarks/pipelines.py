@@ -16,7 +16,8 @@ from .side import ROOT, Lap, Once, Side, SideError, python
 
 _STEADY = (
     "seconds are of the steady part, from the opening of the first shard until the "
-    "table is complete; start_s, not in them, is imports, planning, loading the model"
+    "table is complete; start_s, not in them, is imports, planning, the loading of the "
+    "model and its first step"
 )
 _ANY = 0
 """Cores of a bar that holds on any machine."""
