@@ -30,10 +30,16 @@ def option_names(page: Path) -> list[str]:
     return sorted(set(named))
 
 
+def benchmark_options() -> set[str]:
+    """Options of the benchmarks, as their sources have them."""
+    sources = (file.read_text() for file in (ROOT / "benchmarks").rglob("*.py"))
+    return {name for text in sources for name in re.findall(r'"(--[a-z]\w*)"', text)}
+
+
 def paths(page: Path) -> list[str]:
     """Files of the repository that a page names in code."""
     folders = "benchmarks|docs|pipeline|template|tests|transforms"
-    return re.findall(rf"`((?:{folders})/[\w./]+)`", page.read_text())
+    return re.findall(rf"`((?:{folders})/[\w./]+\.\w+)`", page.read_text())
 
 
 def modules(page: Path) -> list[str]:
