@@ -197,6 +197,20 @@ def test_a_part_that_two_bundles_write_counts_once(tmp_path: Path) -> None:
     assert sorted(part.first_row for part in totals) == [0, 8, 16]
 
 
+def test_what_counts_of_a_part_is_what_is_there(tmp_path: Path) -> None:
+    # A worker on another kind of machine, whose sums round otherwise, comes second.
+    def rounded(block: Block) -> Block:
+        values = block.rows["embedding"].flatten().to_numpy() + np.float32(1e-6)
+        column = pa.FixedSizeListArray.from_arrays(pa.array(values), _WIDTH)
+        at = block.rows.schema.get_field_index("embedding")
+        return Block(block.place, block.rows.set_column(at, "embedding", column))
+
+    first = _write(tmp_path, _shard())
+    before = files(tmp_path)
+    assert _write(tmp_path, [rounded(block) for block in _shard()]) == first
+    assert files(tmp_path) == before
+
+
 def test_blocks_of_one_part_in_two_bundles_are_gathered(tmp_path: Path) -> None:
     # Each worker has a bundle of its own: half of each part's blocks.
     from apache_beam.options.pipeline_options import PipelineOptions

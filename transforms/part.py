@@ -132,7 +132,7 @@ def _is_kept(name: str, rows: pa.RecordBatch) -> bool:
 
 
 def write_part(blocks: Sequence[Block], *, output: str, identity: str) -> PartTotals:
-    """Writes a part's one or two files.
+    """Writes a part's one or two files, unless another bundle was first.
 
     The embeddings file is written last, also when no row is good: where it is, the
     part is done.
@@ -152,6 +152,10 @@ def write_part(blocks: Sequence[Block], *, output: str, identity: str) -> PartTo
     if not is_complete(blocks):
         raise IncompletePartError(f"blocks are missing of {blocks[0].place}")
     totals = _totals(blocks)
+    if storage.exists(part_uri(output, EMBEDDINGS, totals.stem)):
+        # By a machine of another kind its last bits may be others, and what is counted
+        # must be what is there.
+        return read_totals(output, totals.stem)
     description = {"identity": identity, **asdict(totals)}
     description["resume_at"] = blocks[-1].place.resume_at
     del description["digest"]
