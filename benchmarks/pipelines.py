@@ -90,7 +90,7 @@ class _Rows:
 
     def against_loop(self) -> Contest:
         """The pipeline without a model beside its decoder in a bare loop."""
-        images, cores = self._images(8_000, gpu=50_000), self.settings.machine.cores
+        images, cores = self._images(20_000, gpu=50_000), self.settings.machine.cores
         return Contest(
             "pipeline-instant",
             f"pipeline of {images:,} JPEGs of 500 x 375 with an instant model",

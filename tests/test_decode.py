@@ -86,6 +86,19 @@ def test_columns_are_as_documented():
     assert out.rows.column("kept:cls").equals(MIXED.rows.column("kept:cls"))
 
 
+def test_bytes_of_bad_rows_are_the_same_in_each_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Memory that has been used before.
+    monkeypatch.setattr(decode.np, "empty", lambda shape, kind: np.full(shape, 7, kind))
+    done = start_decoding(MIXED, preprocess=FORM, threads=1).result()
+    for side in FORM.sizes:
+        buffer = done.block.rows[f"pixels_{side}"].buffers()[1]
+        squares = np.frombuffer(buffer, np.uint8).reshape(-1, side, side, 3)
+        blank = [not square.any() for square in squares]
+        assert blank == [False, True, False, True, True, False, True, True, False]
+
+
 def test_bad_rows_cost_their_neighbours_nothing():
     [out], _ = run_on(DecodeImages(FORM, threads=3), [MIXED])
     for row, data in {0: GOOD[0], 2: GOOD[1], 5: GOOD[2], 8: GOOD[0]}.items():

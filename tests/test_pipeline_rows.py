@@ -111,6 +111,7 @@ def test_a_job_is_timed_without_its_start(shards: Path, tmp_path: Path) -> None:
     assert lap["units"] == 12
     # At least a bundle's time, and less than the whole, which has the start too.
     assert 0.001 < lap["seconds"] < 30 and lap["start_s"] > 0.01
+    assert 0 < lap["core_s"] < 1
 
 
 def test_stock_beam_does_the_same_job(shards: Path, tmp_path: Path) -> None:

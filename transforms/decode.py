@@ -183,9 +183,8 @@ class _Work:
         self._digests: list[bytes | None] = [None] * count
         self._lengths: list[int | None] = [None] * count
         self._sizes = np.zeros((count, 2), np.int32)
-        # Zeros, so that the bytes of bad rows are the same in each run.
         self._pixels = [
-            np.zeros((count, size, size, 3), np.uint8) for size in preprocess.sizes
+            np.empty((count, size, size, 3), np.uint8) for size in preprocess.sizes
         ]
 
     def expect(self, runs: int) -> None:
@@ -227,17 +226,17 @@ class _Work:
         if data is not None:
             self._digests[row] = hashlib.sha256(data).digest()
             self._lengths[row] = len(data)
-        if row in self._old:
-            return
         out = [pixels[row] for pixels in self._pixels]
+        if row in self._old:
+            _blank(out)
+            return
         try:
             self._sizes[row] = decode_image(
                 data or b"", preprocess=self._preprocess, out=out
             )
         except DecodeError as bad:
             self._faults[row] = Fault("decode", bad.error, bad.message)
-            for square in out:
-                square[...] = 0
+            _blank(out)
 
     def _decoded(self) -> _Decoded:
         new = [self._faults[row] for row in self._faults.keys() - self._old]
@@ -270,6 +269,12 @@ class _Work:
         others = [name for name in rows.schema.names if name not in (*columns, "image")]
         columns.update((name, rows.column(name)) for name in others)
         return pa.RecordBatch.from_pydict(columns)
+
+
+def _blank(out: list[Pixels]) -> None:
+    """Makes the pixels of a bad row the same in each run."""
+    for square in out:
+        square[...] = 0
 
 
 def _faults(rows: pa.RecordBatch) -> dict[int, Fault]:

@@ -89,7 +89,9 @@ class GuardedPredictor:
                 continue
             try:
                 calls += 1
-                done.append((rows, model(images[rows])))
+                # Mostly all of them, which need no copy.
+                some = images if len(rows) == len(images) else images[rows]
+                done.append((rows, model(some)))
             except Exception as error:  # the bad-record boundary of the model
                 if _is_out_of_memory(error):
                     self._halve(model, error)
