@@ -131,6 +131,8 @@ def _torch_ways(model: _Model) -> tuple[Side, ...]:
     elif model.settings.machine.cores > 1:
         streams = (*reduced, "--channels_last")
         ways.append(model.torch("bfloat16 2 streams", *streams, streams=2))
+        compiled = (*streams, "--compile")
+        ways.append(model.torch("bfloat16 compiled 2 streams", *compiled, streams=2))
         ways.append(model.torch("float32 2 streams", "--channels_last", streams=2))
     return tuple(ways)
 
@@ -256,10 +258,9 @@ def _large(settings: Settings, reduced: tuple[str, ...]) -> Contest:
         model.torch("float32 channels_last", "--channels_last"),
         model.torch("bfloat16 channels_last", *bfloat16),
         model.torch("autocast", "--autocast", "bfloat16", "--channels_last"),
+        model.torch("bfloat16 compiled", *bfloat16, "--compile"),
     ]
-    if settings.machine.gpu:
-        ways.append(model.torch("bfloat16 compiled", *bfloat16, "--compile"))
-    elif settings.machine.cores > 1:
+    if settings.machine.cores > 1 and not settings.machine.gpu:
         ways.append(model.torch("bfloat16 2 streams", *bfloat16, streams=2))
     precisions = reduced if settings.machine.gpu else ("float32", *reduced)
     return _best(model, precisions, peers=tuple(ways), bar=1.2)
