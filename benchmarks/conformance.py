@@ -32,7 +32,7 @@ class Outcome:
 
     Attributes:
       code: Its exit code.
-      last: Its last line.
+      last: Its result, or the error.
       here: Whether this process did the work.
     """
 
@@ -126,7 +126,8 @@ def _run(output: Path, source: Path, *, options: tuple[str, ...]) -> Outcome:
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = tables.run(output, source, options=options)
-    last = (out.getvalue() or err.getvalue()).splitlines()[-1]
+    # What bound the run comes after the result.
+    [last] = out.getvalue().splitlines()[:1] or err.getvalue().splitlines()[-1:]
     return Outcome(code, last, metrics.tally().get("images_read", 0) > before)
 
 

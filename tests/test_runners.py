@@ -64,7 +64,7 @@ def run(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> Run:
-    """Runs the job in a mode; gives the exit code and its last line."""
+    """Runs the job in a mode; gives the exit code, and the result or the error."""
 
     def run(mode: runners.Mode) -> tuple[int, str]:
         before = metrics.tally().get("images_read", 0)
@@ -75,7 +75,9 @@ def run(
         here = metrics.tally().get("images_read", 0) - before
         assert code != 0 or (here == 0) == mode.elsewhere
         printed = capsys.readouterr()
-        return code, (printed.out or printed.err).splitlines()[-1]
+        # What bound the run comes after the result.
+        [line] = printed.out.splitlines()[:1] or printed.err.splitlines()[-1:]
+        return code, line
 
     return run
 
