@@ -186,6 +186,22 @@ def test_a_bucket_has_folders_without_a_slash_and_marks_for_them() -> None:
     assert [shard.uri for shard in both][-1] == "gs://b/dx.tar"
 
 
+def test_a_folder_may_be_left_out_but_is_not_missed() -> None:
+    match = _bucket(
+        *("gs://b/d/a.tar", "gs://b/d/out/e/b.parquet", "gs://b/d/out/run.json"),
+        *("gs://b/d/out2/c.parquet", "gs://b/d/out.tar"),
+    )
+    listing = list_shards(["gs://b/d"], but_below="gs://b/d/out", match=match)
+    assert _named(listing.shards, "gs://b/d") == [
+        ("a.tar", "tar"),
+        ("out.tar", "tar"),
+        ("out2/c.parquet", "parquet"),
+    ]
+    assert listing.ignored == {".json": 1}
+    alone = list_shards(["gs://b/d/out"], but_below="gs://b/d/out", match=match)
+    assert alone.shards == ()
+
+
 def test_an_object_that_exists_is_no_glob() -> None:
     match = _bucket(
         "gs://b/[1].jpg", "gs://b/1.jpg", "gs://b/[d]/2.jpg", "gs://b/xd]/3.jpg"
