@@ -123,6 +123,9 @@ def _numbered(block: Block, *, good: bool) -> pa.RecordBatch:
     ]
     batch = pa.RecordBatch.from_arrays(list(columns.values()), schema=pa.schema(fields))
     error = rows["error"]
+    if good and error.null_count == len(error):
+        # Mostly so: no copy of what is large.
+        return batch
     return batch.filter(error.is_null() if good else error.is_valid())
 
 
