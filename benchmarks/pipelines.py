@@ -142,7 +142,7 @@ class _Rows:
             "memory",
             f"peak memory of {many:,} images against {few:,}, instant model",
             "peak resident memory of the process and its children, many images over "
-            "few; in parts of 512, so that the few too have one to write while the next "
+            "few; in parts of 512, so that the few too have one to write while another "
             "is gathered: of the default 4,096 they would not fill a single one",
             subject=Subject("instant", "", str(self.settings.image_size)),
             ours=(self._instant(many, *parts),),
