@@ -209,7 +209,9 @@ class FaultyProxy:
         self.requests: list[str] = []
         self.faults: Counter[str] = Counter()
         self._rate, self._most = rate, most
-        self._random, self._due = random.Random(seed), list(ways)
+        # Of each kind its own, as nobody knows how the kinds will alternate.
+        self._random = {kind: random.Random(seed) for kind in (False, True)}
+        self._due = list(ways)
         self._lock, self._stopped = threading.Lock(), threading.Event()
         handler = type("Handler", (_Handler,), {"proxy": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -230,16 +232,18 @@ class FaultyProxy:
         download = request.startswith("GET") and "alt=media" in request
         with self._lock:
             self.requests.append(request)
-            due = self._random.random() < self._rate
+            due = self._random[download].random() < self._rate
             if not due or self.faults.total() == self._most:
                 return None
-            for way in self._due:
-                if download or way not in _OF_DOWNLOADS:
-                    self._due.remove(way)
-                    self._due.append(way)
-                    self.faults[way] += 1
-                    return way
-            return None
+            ways = [each for each in self._due if download or each not in _OF_DOWNLOADS]
+            # First what only downloads suffer, of which there are fewer.
+            ways.sort(key=lambda way: way not in _OF_DOWNLOADS or self.faults[way] > 0)
+            if not ways:
+                return None
+            self._due.remove(ways[0])
+            self._due.append(ways[0])
+            self.faults[ways[0]] += 1
+            return ways[0]
 
     def hang(self) -> None:
         """Waits for longer than a client does."""
