@@ -146,7 +146,7 @@ def test_a_call_that_fails_is_made_again(
 ) -> None:
     monkeypatch.setattr(gcs_store, "_TIMEOUT", (0.5, 0.5))
     data = np.random.default_rng(1).bytes(9_000_000)  # an upload in several requests
-    with emulators.faulty(monkeypatch, rate=0.4, ways=(way,), most=8, seed=7) as proxy:
+    with emulators.faulty(monkeypatch, rate=0.4, ways=(way,), most=8) as proxy:
         storage.write_whole(f"{GS}/big", data, retries=QUICK)
         for _ in range(3):
             with storage.open_input(f"{GS}/big", retries=QUICK) as source:
