@@ -148,7 +148,11 @@ class _Batches:
 
 
 def _run(model: GuardedPredictor, rows: pa.RecordBatch, good: np.ndarray) -> Outcome:
-    return model(pixels(rows, size=model.info.image_size)[good])
+    images = pixels(rows, size=model.info.image_size)
+    if len(good) and good[-1] - good[0] == len(good) - 1:
+        # None is bad: a view will do.
+        return model(images[good[0] : good[-1] + 1])
+    return model(images[good])
 
 
 def _select(predictions: Predictions, rows: np.ndarray) -> Predictions:
