@@ -29,11 +29,16 @@ def contests(settings: Settings) -> list[Contest]:
     """All of them."""
     rows = _Rows(settings)
     return [
-        rows.against_ideal("pipeline", "auto"),
+        rows.against_ideal("pipeline", rows.best_precision),
         rows.against_ideal("pipeline-float32", "float32"),
         rows.against_loop(),
         rows.against_stock_beam(),
-        rows.memory(),
+        rows.memory("memory", why="all options as they are"),
+        rows.memory(
+            "memory-parts",
+            *("--rows_per_part", 512),
+            why="in parts of 512, so that the few fill some too",
+        ),
         rows.linear(),
         help_time(),
     ]
@@ -60,6 +65,13 @@ class _Rows:
     """The rows that need input; all laps of a row are of one size."""
 
     settings: Settings
+
+    @property
+    def best_precision(self) -> str:
+        """The fastest; `auto` leaves a CPU without matrix units in float32."""
+        machine = self.settings.machine
+        dots = {"amx_bf16", "avx512_bf16"}.intersection(machine.flags)
+        return "bfloat16" if dots and not machine.gpu else "auto"
 
     def against_ideal(self, name: str, precision: str) -> Contest:
         """The pipeline beside the sum, or the slower, of its two halves."""
@@ -117,7 +129,7 @@ class _Rows:
         )
         options = (
             *("--model", model, "--image_size", self.settings.image_size),
-            *self._tune,
+            *("--precision", self.best_precision, *self._tune),
         )
         return Contest(
             "stock-beam",
@@ -125,7 +137,7 @@ class _Rows:
             "images/s of ours over images/s of MatchFiles, a Map that decodes by "
             "Pillow, RunInference with the SavedModel as it is and default batches, "
             f"WriteToParquet of dicts, on the local runner; on both sides {_STEADY}",
-            subject=self._subject("auto"),
+            subject=self._subject(self.best_precision),
             ours=(self._job(images, *options),),
             others=(Once("stock Beam", command),),
             bar=Bar(5),
@@ -134,16 +146,14 @@ class _Rows:
             prepare=partial(self._prepare, images, model=model),
         )
 
-    def memory(self) -> Contest:
+    def memory(self, name: str, *parts: object, why: str) -> Contest:
         """The peak of ten times the images over that of the images."""
         few, many = self._images(2_000), self._images(20_000)
-        parts = ("--rows_per_part", 512)
         return Contest(
-            "memory",
-            f"peak memory of {many:,} images against {few:,}, instant model",
+            name,
+            f"peak memory of {many:,} images against {few:,}, instant model, {why}",
             "peak resident memory of the process and its children, many images over "
-            "few; in parts of 512, so that the few too have one to write while another "
-            "is gathered: of the default 4,096 they would not fill a single one",
+            f"few; {why}",
             subject=Subject("instant", "", str(self.settings.image_size)),
             ours=(self._instant(many, *parts),),
             others=(self._instant(few, *parts),),

@@ -143,6 +143,6 @@ def test_all_laps_are_of_one_size(tmp_path: Path) -> None:
     names = [contest.name for contest in contests]
     assert names == [
         *("pipeline", "pipeline-float32", "pipeline-instant", "stock-beam"),
-        *("memory", "linear", "help"),
+        *("memory", "memory-parts", "linear", "help"),
     ]
     assert all(contest.lap_s == 0 for contest in contests)

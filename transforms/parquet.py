@@ -22,7 +22,7 @@ _MEMBERS_KEY = b"bitbeam.members"
 """Key of the plain files behind a part's rows: JSON, zlib, base64."""
 
 MAGIC = b"PAR1"
-_ROW_GROUP_BYTES = 32 << 20
+_ROW_GROUP_BYTES = 8 << 20
 _TAIL = 8
 """Bytes after the footer: its length and the magic."""
 
@@ -42,7 +42,7 @@ class NotOursError(ValueError):
 class Encoded(NamedTuple):
     """A file's bytes and the digest of its footer, hex."""
 
-    content: bytes
+    content: memoryview
     digest: str
 
 
@@ -74,7 +74,8 @@ def encode(
         packed = base64.b64encode(zlib.compress(json.dumps(members).encode()))
         writer.add_key_value_metadata({_MEMBERS_KEY: packed})
     writer.close()
-    content = sink.getvalue()
+    # Not `getvalue`, which would copy it.
+    content = sink.getbuffer()
     return Encoded(content, _digest(footer_of(content)))
 
 
@@ -104,7 +105,7 @@ def _row_group_rows(table: pa.Table) -> int:
     return max(1, int(rows))
 
 
-def footer_of(content: bytes) -> bytes:
+def footer_of(content: bytes | memoryview) -> bytes | memoryview:
     """The footer of a Parquet file's bytes, or of its last bytes.
 
     Raises:
@@ -171,5 +172,5 @@ def _metadata(source: BinaryIO) -> dict[bytes, bytes]:
         raise NotOursError(f"has metadata that cannot be read: {line}") from error
 
 
-def _digest(content: bytes) -> str:
+def _digest(content: bytes | memoryview) -> str:
     return hashlib.sha256(content).hexdigest()
