@@ -62,6 +62,15 @@ def tables(output: Path, table: str = "*") -> list[Path]:
     return sorted(output.glob(f"{table}/*.parquet"))
 
 
+def with_rows(paths: list[Path]) -> list[Path]:
+    """Those that have a row.
+
+    How image files are grouped depends on their paths: a part may be of one bad image,
+    and then its table has none.
+    """
+    return [path for path in paths if pq.ParquetFile(path).metadata.num_rows]
+
+
 def part(output: Path, *, shard: str, first: int, table: str = "embeddings") -> Path:
     """The one file of a part."""
     [path] = output.glob(f"{table}/{shard}-*-{first:010d}*.parquet")

@@ -124,7 +124,7 @@ def test_errors_of_another_kind_than_counted_are_found(
 def test_a_member_that_is_another_file_is_found(
     verify: Verify, small_table: Path
 ) -> None:
-    path = tables.tables(small_table, "embeddings")[-1]
+    path = tables.with_rows(tables.tables(small_table, "embeddings"))[-1]
     assert path.name.startswith("d-g")
     with changed(path, small_table / "summary.json"):
         tables.forge(
