@@ -101,7 +101,8 @@ def contests(settings: Settings) -> list[Contest]:
     found = [
         _best(model, ("float32", *reduced), peers=_torch_ways(model), bar=1.3),
         _float32(model),
-        _saved_model(model),
+        _saved_model(model, ("float32", *reduced), bar=Bar(4)),
+        _saved_model(model, ("float32",), suffix="-float32"),
         *(_convolutions(model, precision) for precision in ("float32", *reduced)),
         *(_product(model, precision) for precision in ("float32", *reduced)),
         _tuning(model, reduced[0]),
@@ -172,16 +173,23 @@ def _float32(model: _Model) -> Contest:
     )
 
 
-def _saved_model(model: _Model) -> Contest:
+def _saved_model(
+    model: _Model,
+    precisions: tuple[str, ...],
+    *,
+    suffix: str = "",
+    bar: Bar | None = None,
+) -> Contest:
+    ours = "float32" if suffix else "our best precision"
     return Contest(
-        f"{model.architecture.lower()}-saved-model",
-        f"{model.title}: float32 against the SavedModel as it is",
+        f"{model.architecture.lower()}-saved-model{suffix}",
+        f"{model.title}: {ours} against the SavedModel as it is, float32",
         f"{_WORK}; the SavedModel has weight standardization in its graph and group "
         "norm by tf.nn.moments, and is loaded by tf.saved_model.load and called",
         subject=model.subject(),
-        ours=(model.ours("float32"),),
+        ours=tuple(model.ours(precision) for precision in precisions),
         others=(model.saved_model(),),
-        bar=Bar(4),
+        bar=bar,
         lap_s=_lap_s(model.settings),
     )
 
