@@ -145,6 +145,22 @@ def test_a_trial_measures_batches_in_a_process_of_its_own() -> None:
     assert all(rate > 0 for _, rate in rates)
 
 
+def test_a_trial_tries_each_batch_size_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    from transforms.bit import trial
+
+    # The third is slower than the second, so the fourth is not tried.
+    laps = iter([10.0, 20.0, 18.0, 19.0, 21.0, 9.0])
+    monkeypatch.setattr(trial, "_rate", lambda predictor, lap: next(laps))
+    asked = {
+        **{"model": "random:R14x1:30", "image_size": 32, "precision": "float32"},
+        **{"top_k": 3, "batches": [2, 4, 8, 16]},
+    }
+    assert list(trial.rates(asked)) == [
+        *((2, 10.0), (4, 20.0), (8, 18.0)),
+        *((8, 19.0), (4, 21.0), (2, 9.0)),
+    ]
+
+
 def test_a_trial_that_cannot_run_gives_nothing() -> None:
     spec = ModelSpec("random:R14x1:30", image_size=32, precision="float16")
     info = replace(_info(spec), architecture="R15x1")

@@ -43,9 +43,11 @@ def rates(trial: dict[str, Any], *, lap: float = _LAP) -> Iterator[tuple[int, fl
     """Measures the batch sizes of a trial in order, until larger ones do not pay.
 
     Yields:
-      Batch size and images a second of all streams together.
+      Batch size and images a second of all streams together; then all sizes again,
+      the last first, as another program may have slowed one down.
     """
     network = _network(trial["model"], precision=trial["precision"])
+    tried: list[Predictor] = []
     best = 0.0
     for batch_size in trial["batches"]:
         spec = ModelSpec(
@@ -54,12 +56,14 @@ def rates(trial: dict[str, Any], *, lap: float = _LAP) -> Iterator[tuple[int, fl
             batch_size=batch_size,
             top_k=trial["top_k"],
         )
-        predictor = Predictor(describe(spec), spec=spec, model=network, checks={})
-        rate = _rate(predictor, lap=lap)
+        tried.append(Predictor(describe(spec), spec=spec, model=network, checks={}))
+        rate = _rate(tried[-1], lap=lap)
         yield batch_size, rate
         if rate < _SLOWER * best:
             break
         best = max(best, rate)
+    for predictor in reversed(tried):
+        yield predictor.batch_size, _rate(predictor, lap=lap)
 
 
 def _network(model: str, *, precision: str) -> Network:
