@@ -1,5 +1,7 @@
 """The model is loaded once, fed in order, and loses no row to another's fault."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import ClassVar
 
@@ -211,6 +213,50 @@ def test_more_images_than_a_batch_are_cut() -> None:
     assert outcome.predictions.embeddings[:, 0].tolist() == list(range(10))
     assert outcome.extra_calls == 0
     assert _calls == [4, 4, 2]
+
+
+def test_streams_that_run_out_of_memory_together_halve_the_batch_once() -> None:
+    both = threading.Barrier(2)
+    resized: list[int] = []
+
+    class _Small(_FakePredictor):
+        def resized(self, batch_size: int) -> _FakePredictor:
+            resized.append(batch_size)
+            return _FakePredictor(batch_size)
+
+        def __call__(self, images: np.ndarray) -> Predictions:
+            both.wait(timeout=10)
+            raise _Exhausted("OOM when allocating tensor")
+
+    guarded = GuardedPredictor(_Small(4))  # type: ignore[arg-type]
+    images = np.zeros((4, _SIZE, _SIZE, 3), np.uint8)
+    with ThreadPoolExecutor(2) as streams:
+        outcomes = list(streams.map(guarded, [images, images]))
+    assert [len(outcome.rows) for outcome in outcomes] == [4, 4]
+    assert resized == [2]
+    assert guarded.batch_size == 2
+
+
+def test_a_block_is_shared_out_among_the_streams_and_leaves_in_order() -> None:
+    both = threading.Barrier(2)
+
+    class _Streams(_FakePredictor):
+        streams = 2
+
+        def __call__(self, images: np.ndarray) -> Predictions:
+            if len(images) == self.batch_size:
+                both.wait(timeout=10)  # for the other stream
+            return super().__call__(images)
+
+    device = Device(Models(ModelSpec("m")), lambda _: _Streams())  # type: ignore[arg-type, return-value]
+    pixels = [None, 1, 2, 3, 4, None, 5, 6, 7, 8, _POISON]
+    result = device.submit(_block(pixels)).result()
+    assert result.good.tolist() == [1, 2, 3, 4, 6, 7, 8, 9]
+    assert (result.embeddings[:, 0] == np.arange(1, 9)).all()
+    assert result.faults == {10: "ValueError: a poisoned row"}
+    assert not both.broken
+    # Two batches for each stream: one that it works on and one that waits.
+    assert device.rows_ahead == 16
 
 
 def test_a_second_model_labels_what_the_first_embeds() -> None:
