@@ -20,7 +20,12 @@ def weights(classes=21):
 
 
 def spec(path, **options):
-    options = {"image_size": SIDE, "batch_size": 3, **options}
+    options = {
+        "image_size": SIDE,
+        "batch_size": 3,
+        "precision": "float32",
+        **options,
+    }
     return ModelSpec(str(path), **options)
 
 

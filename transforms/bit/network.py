@@ -23,6 +23,8 @@ from .runtime import on_gpu, tf
 EPSILON = 1e-5
 """Added to the variance of every group, inside the square root."""
 
+_LONGEST_RUN = 8
+
 
 class Network:
     """One BiT network over given tensors.
@@ -44,6 +46,7 @@ class Network:
         self.architecture = architecture
         self.precision = precision
         self._tensors = tensors
+        self._zeros: dict[tuple[int, tf.DType], tf.Variable] = {}
 
     @classmethod
     def load(
@@ -94,14 +97,14 @@ class Network:
           float32 [n, D], and float32 [n, classes] or None.
         """
         # The one place that scales: the network of the checkpoints takes [-1, 1].
-        features = self.features(tf.cast(images, tf.float32) / 127.5 - 1)
+        features = self.features(_scaled(images, self.precision))
         return features, self.logits(features) if self.architecture.classes else None
 
     def features(self, images: tf.Tensor) -> tf.Tensor:
         """Computes the pooled features.
 
         Args:
-          images: float32 [n, height, width, 3] in [-1, 1]; height and width static.
+          images: [n, height, width, 3] in [-1, 1]; height and width static.
 
         Returns:
           float32 [n, D], none negative: a mean of ReLUs.
@@ -134,7 +137,23 @@ class Network:
         h = self._norm_relu(h, f"{unit.path}/b")
         h = self._conv(_pad(h, 1), f"{unit.path}/b", stride=unit.stride)
         h = self._norm_relu(h, f"{unit.path}/c")
-        return self._conv(h, f"{unit.path}/c") + shortcut
+        return self._sum(self._conv(h, f"{unit.path}/c"), shortcut)
+
+    def _sum(self, convolved: tf.Tensor, shortcut: tf.Tensor) -> tf.Tensor:
+        if not on_gpu():
+            # A convolution, a bias and a sum become one operation of oneDNN's, which
+            # adds to the shortcut where it lies; without a bias they do not.
+            convolved = tf.nn.bias_add(convolved, self._no_bias(convolved))
+        return convolved + shortcut
+
+    def _no_bias(self, convolved: tf.Tensor) -> tf.Variable:
+        # A variable: the optimizer takes out the addition of a constant 0.
+        key = convolved.shape[3], convolved.dtype
+        if key not in self._zeros:
+            with tf.init_scope():
+                zeros = tf.zeros(key[0], key[1])
+                self._zeros[key] = tf.Variable(zeros, trainable=False)
+        return self._zeros[key]
 
     def _conv(self, x: tf.Tensor, path: str, *, stride: int = 1) -> tf.Tensor:
         kernel = self._tensors[f"{path}/standardized_conv2d/kernel"]
@@ -166,27 +185,68 @@ def group_norm_relu(x: tf.Tensor, *, gamma: tf.Tensor, beta: tf.Tensor) -> tf.Te
     Returns:
       Of the shape and type of x.
     """
-    mean = _group_mean(_spatial_mean(x))
-    deviation = _squared_difference(x, _by_channel(mean, like=x))
-    variance = _group_mean(_spatial_mean(deviation))
-    scale = tf.reshape(gamma, [1, GROUPS, -1]) * tf.math.rsqrt(variance + EPSILON)
-    shift = tf.reshape(beta, [1, GROUPS, -1]) - mean * scale
-    return _affine_relu(x, _by_channel(scale, like=x), _by_channel(shift, like=x))
+    mean = _by_group(_spatial_mean(x))
+    deviation = _squared_deviation(x, mean, run=_run_length(x))
+    scale, shift = _scale_and_shift(mean, _spatial_mean(deviation), gamma, beta)
+    # TensorFlow's optimizer does not see the shape of what XLA compiles, and would not
+    # fuse what follows.
+    return tf.ensure_shape(_affine_relu(x, scale, shift), x.shape)
 
 
-# Element by element, XLA's code is one pass over memory, in float32 within, where
-# TensorFlow's takes one for each operation. Its convolutions are slow on a CPU, so it
-# gets nothing else there.
+# XLA's code is one pass over memory, in float32 within, where TensorFlow's takes one
+# for each operation. Its convolutions and its sums over space are slow on a CPU, so
+# that it does not get them there. Each of these functions is compiled by itself: in
+# one, small tensors would be computed again for every element of a large one.
+@tf.function(jit_compile=True)
+def _by_group(mean: tf.Tensor) -> tf.Tensor:
+    """Averages [n, 1, 1, channels] over each group; of the same shape."""
+    channels = mean.shape[3]
+    groups = tf.reshape(mean, [-1, 1, 1, GROUPS, channels // GROUPS])
+    groups = tf.reduce_mean(groups, axis=4, keepdims=True)
+    return tf.reshape(tf.repeat(groups, channels // GROUPS, axis=4), tf.shape(mean))
+
+
+@tf.function(jit_compile=True)
+def _squared_deviation(x: tf.Tensor, mean: tf.Tensor, *, run: int) -> tf.Tensor:
+    """Squared distances from the mean, each averaged over a run of pixels.
+
+    So the variance is read off a tensor that is a fraction of x. In float32, as squares
+    overflow float16, which ends at 65,504.
+
+    Returns:
+      float32 [n, height * width / run, 1, channels].
+    """
+    height, width, channels = x.shape[1:]
+    runs = tf.reshape(x, [-1, height * width // run, run, 1, channels])
+    pixels = (tf.cast(runs[:, :, at], tf.float32) for at in range(run))
+    return sum(tf.math.squared_difference(pixel, mean) for pixel in pixels) / run
+
+
+@tf.function(jit_compile=True)
+def _scale_and_shift(
+    mean: tf.Tensor, deviation: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    scale = gamma * tf.math.rsqrt(_by_group(deviation) + EPSILON)
+    return scale, beta - mean * scale
+
+
 @tf.function(jit_compile=True)
 def _affine_relu(x: tf.Tensor, scale: tf.Tensor, shift: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.nn.relu(tf.cast(x, tf.float32) * scale + shift), x.dtype)
 
 
 @tf.function(jit_compile=True)
-def _squared_difference(x: tf.Tensor, centre: tf.Tensor) -> tf.Tensor:
-    squares = tf.math.squared_difference(tf.cast(x, tf.float32), centre)
-    # Squares overflow float16, which ends at 65,504.
-    return squares if x.dtype == tf.float16 else tf.cast(squares, x.dtype)
+def _scaled(images: tf.Tensor, dtype: str) -> tf.Tensor:
+    return tf.cast(tf.cast(images, tf.float32) / 127.5 - 1, dtype)
+
+
+def _run_length(x: tf.Tensor) -> int:
+    """Pixels of a run: as many as XLA still makes good code for."""
+    if on_gpu():
+        # The sum over space is XLA's, too.
+        return 1
+    pixels = x.shape[1] * x.shape[2]
+    return max(run for run in range(1, _LONGEST_RUN + 1) if pixels % run == 0)
 
 
 def _spatial_mean(x: tf.Tensor) -> tf.Tensor:
@@ -203,19 +263,6 @@ def _spatial_mean(x: tf.Tensor) -> tf.Tensor:
         return tf.nn.avg_pool2d(x, ksize=[height, width], strides=1, padding="VALID")
     rows = tf.nn.avg_pool2d(x, ksize=[1, width], strides=1, padding="VALID")
     return tf.reduce_mean(tf.cast(rows, tf.float32), axis=1, keepdims=True)
-
-
-def _group_mean(x: tf.Tensor) -> tf.Tensor:
-    """Averages [n, 1, 1, channels] over each group: [n, GROUPS, 1]."""
-    groups = tf.reshape(x, [-1, GROUPS, x.shape[3] // GROUPS])
-    return tf.reduce_mean(groups, axis=2, keepdims=True)
-
-
-def _by_channel(x: tf.Tensor, *, like: tf.Tensor) -> tf.Tensor:
-    """Lays [n, GROUPS, 1 or channels / GROUPS] out as [n, 1, 1, channels]."""
-    channels = like.shape[3]
-    x = tf.repeat(x, channels // GROUPS // x.shape[2], axis=2)
-    return tf.reshape(x, [-1, 1, 1, channels])
 
 
 def _pad(x: tf.Tensor, size: int) -> tf.Tensor:
