@@ -154,7 +154,8 @@ def _encode(path: Path, change: Change, description: dict[str, object]) -> str:
         members = tuple(parquet.members_of(file).items())
     table = change(pq.ParquetFile(path).read().replace_schema_metadata(None))
     description = {k: v for k, v in description.items() if k != "data_digest"}
-    encoded = parquet.encode(table, description=description, members=members)
+    batches = table.to_batches()
+    encoded = parquet.encode(batches, description=description, members=members)
     path.write_bytes(encoded.content)
     return encoded.digest
 

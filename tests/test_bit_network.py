@@ -1,5 +1,9 @@
 """The forward pass against a float64 NumPy one."""
 
+import platform
+from collections import Counter
+
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -118,6 +122,52 @@ def test_group_norm_has_the_epsilon_of_the_release():
     # The variance is 1e-4, so that 1e-5 beside it takes 4.7 per cent.
     expected = 1e-2 / np.sqrt(1e-4 + 1e-5)
     np.testing.assert_allclose(normalized(x)[0, 0, 0], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="oneDNN is not used there")
+def test_the_shortcut_is_added_inside_the_convolution(precision):
+    # What TensorFlow fuses hangs on shapes that it sees and on a bias that it leaves.
+    from transforms.bit.network import Network
+
+    weights = RandomWeights.parse("random:R14x1")
+    network = Network.load(weights.architecture, tensors=weights.tensors())
+    if precision != "float32":
+        network.reduce(precision)
+    fused = Counter(
+        tuple(node.attr["fused_ops"].list.s)
+        for node in executed(network.outputs, np.zeros((2, 64, 64, 3), np.uint8))
+        if node.op.endswith(("Conv2D", "AddV2"))
+    )
+    # Of 17 convolutions those that end the four units; and no addition is left.
+    assert fused == {(): 13, (b"BiasAdd", b"Add"): 4}
+
+
+def executed(function, images):
+    """Nodes of a function's graph as TensorFlow has rewritten it."""
+    from tensorflow.python.eager import context
+
+    from transforms.bit.runtime import tf
+
+    compiled = tf.function(function)
+    context.enable_run_metadata()
+    try:
+        compiled(tf.constant(images))
+        graphs = context.export_run_metadata().partition_graphs
+    finally:
+        context.disable_run_metadata()
+    return [node for graph in graphs for node in graph.node]
+
+
+@pytest.mark.parametrize(("height", "width"), [(14, 14), (37, 41), (13, 1), (1, 1)])
+@pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16, np.float16])
+def test_a_norm_is_right_for_every_number_of_pixels(height, width, dtype):
+    # They are summed in runs, and 1,517 = 37 x 41 has none of eight or fewer.
+    x = noise(2, height, width, 64).astype(dtype)
+    expected = np.maximum(bit_reference.group_norm(x.astype(np.float64)), 0)
+    atol = 1e-5 if dtype == np.float32 else 2e-2
+    found = normalized(x).astype(np.float64)
+    np.testing.assert_allclose(found, expected, atol=atol)
 
 
 def test_a_model_without_head_has_features_only():

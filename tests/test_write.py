@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import weakref
 from pathlib import Path
 
 import apache_beam as beam
@@ -12,9 +13,9 @@ import pytest
 
 from tests.outputs import files
 from tests.pipelines import counters, run_on
-from transforms import storage
+from transforms import parquet, storage
 from transforms.block import Block, Place
-from transforms.part import IncompletePartError, PartTotals, read_totals
+from transforms.part import IncompletePartError, PartTotals, read_totals, write_part
 from transforms.write import ReadTotals, Sink, WriteParts
 
 _SIZE, _WIDTH = 4, 8
@@ -266,3 +267,32 @@ def test_a_write_replaces_what_was_there(tmp_path: Path) -> None:
     target.write_bytes(b"a longer old part")
     storage.write_whole(str(target), b"new")
     assert files(tmp_path) == {"part.parquet": b"new"}
+
+
+def test_what_is_packed_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors = [np.full(1 << 20, number, np.float32) for number in range(8)]
+    held = [weakref.ref(vector) for vector in vectors]
+    batches = [
+        pa.record_batch({"embedding": pa.FixedSizeListArray.from_arrays(vector, 1024)})
+        for vector in map(pa.array, vectors)
+    ]
+    del vectors
+    counts: list[int] = []
+    write = pq.ParquetWriter.write_table
+
+    def counted(writer: pq.ParquetWriter, table: pa.Table) -> None:
+        counts.append(sum(ref() is not None for ref in held))
+        write(writer, table)
+
+    monkeypatch.setattr(pq.ParquetWriter, "write_table", counted)
+    content = parquet.encode(batches, description={}).content
+    # Row groups of 8 MiB, of vectors of 4 MiB.
+    assert counts == [8, 6, 4, 2]
+    found = pq.read_table(pa.BufferReader(content))["embedding"]
+    assert [vector[0].as_py() for vector in found[::1024]] == list(range(8))
+
+
+def test_a_part_is_not_held_beside_its_file(tmp_path: Path) -> None:
+    blocks = _shard()[:2]
+    assert write_part(blocks, output=str(tmp_path), identity="id").good == 7
+    assert blocks == []

@@ -9,7 +9,7 @@ import hashlib
 import io
 import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO, NamedTuple
 
 import pyarrow as pa
@@ -47,7 +47,7 @@ class Encoded(NamedTuple):
 
 
 def encode(
-    table: pa.Table,
+    batches: list[pa.RecordBatch],
     *,
     description: dict[str, Any],
     members: Sequence[tuple[str, str]] = (),
@@ -59,14 +59,16 @@ def encode(
     bytes.
 
     Args:
-      table: Of any columns; vectors are a list column `embedding`.
+      batches: One or more, of any columns; vectors are a list column `embedding`.
+        Emptied, so that what is packed need not be held any longer.
       description: JSON; kept in the file's metadata beside `data_digest`, the digest
         of all bytes before the footer.
       members: URI and version of the plain files behind the rows, if they are.
     """
     sink = io.BytesIO()
-    writer = _writer(sink, table.schema)
-    writer.write_table(table, row_group_size=_row_group_rows(table))
+    writer = _writer(sink, batches[0].schema)
+    for group in _row_groups(batches):
+        writer.write_table(group)
     digest = hashlib.sha256(sink.getbuffer()).hexdigest()
     text = json.dumps({**description, "data_digest": digest}, sort_keys=True)
     writer.add_key_value_metadata({METADATA_KEY: text})
@@ -100,9 +102,14 @@ def _leaf_names(schema: pa.Schema) -> list[str]:
     return [described.column(i).path for i in range(len(described))]
 
 
-def _row_group_rows(table: pa.Table) -> int:
-    rows = _ROW_GROUP_BYTES * table.num_rows // max(1, table.nbytes)
-    return max(1, int(rows))
+def _row_groups(batches: list[pa.RecordBatch]) -> Iterator[pa.Table]:
+    """Cuts a table, and lets go of each piece with the one after it."""
+    table = pa.Table.from_batches(batches)
+    batches.clear()
+    rows = max(1, _ROW_GROUP_BYTES * table.num_rows // max(1, table.nbytes))
+    while table.num_rows:
+        yield table.slice(0, rows)
+        table = table.slice(rows)
 
 
 def footer_of(content: bytes | memoryview) -> bytes | memoryview:

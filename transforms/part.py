@@ -89,19 +89,16 @@ def is_complete(blocks: Sequence[Block]) -> bool:
     return blocks[-1].place.ends_part
 
 
-def embeddings_table(blocks: Iterable[Block]) -> pa.Table:
-    """The good rows of a part's blocks."""
-    return _table(blocks, good=True)
+def _good_rows(blocks: Iterable[Block]) -> list[pa.RecordBatch]:
+    """What the embeddings table has of blocks."""
+    return [_numbered(block, good=True) for block in blocks]
 
 
-def errors_table(blocks: Iterable[Block]) -> pa.Table:
-    """The bad rows of a part's blocks, as ERRORS_SCHEMA."""
-    table = _table(blocks, good=False)
-    return table.select(ERRORS_SCHEMA.names).cast(ERRORS_SCHEMA)
-
-
-def _table(blocks: Iterable[Block], *, good: bool) -> pa.Table:
-    return pa.Table.from_batches([_numbered(block, good=good) for block in blocks])
+def _bad_rows(blocks: Iterable[Block]) -> list[pa.RecordBatch]:
+    """What the errors table has of blocks, as ERRORS_SCHEMA."""
+    rows = (_numbered(block, good=False) for block in blocks)
+    names = ERRORS_SCHEMA.names
+    return [batch.select(names).cast(ERRORS_SCHEMA) for batch in rows]
 
 
 def _numbered(block: Block, *, good: bool) -> pa.RecordBatch:
@@ -134,14 +131,15 @@ def _is_kept(name: str, rows: pa.RecordBatch) -> bool:
     return KEPT + name in rows.schema.names
 
 
-def write_part(blocks: Sequence[Block], *, output: str, identity: str) -> PartTotals:
+def write_part(blocks: list[Block], *, output: str, identity: str) -> PartTotals:
     """Writes a part's one or two files, unless another bundle was first.
 
     The embeddings file is written last, also when no row is good: where it is, the
     part is done.
 
     Args:
-      blocks: All of the part's, sorted by row, none twice.
+      blocks: All of the part's, sorted by row, none twice. Emptied: the raw part is
+        not held until the packed one is whole.
       output: The output's folder.
       identity: Digest of what the output's rows have in common.
 
@@ -164,14 +162,15 @@ def write_part(blocks: Sequence[Block], *, output: str, identity: str) -> PartTo
     del description["digest"]
     errors = part_uri(output, ERRORS, totals.stem)
     if totals.bad:
-        bad = parquet.encode(errors_table(blocks), description=description)
+        bad = parquet.encode(_bad_rows(blocks), description=description)
         storage.write_whole(errors, bad.content)
         description["errors_digest"] = bad.digest
     else:
         # An earlier try may have found a row bad that is good today.
         storage.remove(errors)
-    table = embeddings_table(blocks)
-    good = parquet.encode(table, description=description, members=_members(blocks))
+    rows, members = _good_rows(blocks), _members(blocks)
+    blocks.clear()
+    good = parquet.encode(rows, description=description, members=members)
     storage.write_whole(part_uri(output, EMBEDDINGS, totals.stem), good.content)
     return replace(totals, digest=good.digest)
 

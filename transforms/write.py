@@ -129,7 +129,7 @@ class _WriteParts(beam.DoFn):
         if not is_complete(in_order):
             return
         self._begun.add(part)
-        del self._parts[part]
+        self._parts.pop(part).clear()
         write = self._writer.submit(_timed_write, in_order, self._sink)
         yield from map(_counted, self._writes.add(write))
 
