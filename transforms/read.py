@@ -7,14 +7,16 @@ from typing import NamedTuple
 import apache_beam as beam
 import pyarrow as pa
 
-from . import metrics, shift
+from . import metrics, shift, storage
 from .ahead import read_ahead
 from .block import FAULT_FIELDS, KEPT, VERSION, Block, Fault, Place
 from .formats import Columns, DamagedShardError, Record, read_records
 from .shard import Shard
 
-_READ_AHEAD_BYTES = 64 << 20
-"""Encoded images that may wait for the decoder, a shard."""
+_LOCAL_AHEAD_BYTES = 8 << 20
+_REMOTE_AHEAD_BYTES = 64 << 20
+"""Encoded images that may wait for the decoder, a shard. A store may take long to
+answer; a disk does not, and its reader takes the GIL from the first images' decoder."""
 
 _BLOCK_BYTES = 32 << 20
 """Encoded images in a block; one that reaches it ends, however few they are."""
@@ -173,7 +175,7 @@ class _ReadImages(beam.DoFn):
         for block, microseconds in read_ahead(
             _timed(blocks),
             weight=lambda item: item[0].rows.nbytes,
-            limit=_READ_AHEAD_BYTES,
+            limit=_ahead_bytes(shard),
         ):
             metrics.observe_usec("read_usec", microseconds)
             metrics.count("images_read", block.rows.num_rows)
@@ -191,6 +193,10 @@ class _ReadImages(beam.DoFn):
 
     def teardown(self) -> None:
         shift.drop("read", self)
+
+
+def _ahead_bytes(shard: Shard) -> int:
+    return _LOCAL_AHEAD_BYTES if storage.is_local(shard.uri) else _REMOTE_AHEAD_BYTES
 
 
 def _timed(blocks: Iterator[Block]) -> Iterator[tuple[Block, int]]:
