@@ -187,8 +187,8 @@ def _info(name: str) -> ModelInfo:
         (1, "random:R101x1", "float32", (2493 * 0.3 * 0.25, 3551 * 0.73 * 0.25)),
         # Of no such model: the nearest, R101x1 at 448, by 31.20 GMAC to 30.96.
         (1, "random:R101x2", "auto", (656 * 0.3 * 1.008, 859 * 0.73 * 1.008)),
-        (0, "random:R50x1", "auto", (72, 160)),
-        (0, "random:R101x1", "auto", (72 * 4.09 / 7.80, 160 * 4.09 / 7.80)),
+        (0, "random:R50x1", "auto", (160, 560)),
+        (0, "random:R101x1", "auto", (160 * 4.09 / 7.80, 560 * 4.09 / 7.80)),
     ],
 )
 def test_rates_scale_with_the_work(
