@@ -187,10 +187,10 @@ def group_norm_relu(x: tf.Tensor, *, gamma: tf.Tensor, beta: tf.Tensor) -> tf.Te
     """
     mean = _by_group(_spatial_mean(x))
     deviation = _squared_deviation(x, mean, run=_run_length(x))
-    scale, shift = _scale_and_shift(mean, _spatial_mean(deviation), gamma, beta)
+    scale = _scale(_spatial_mean(deviation), gamma)
     # TensorFlow's optimizer does not see the shape of what XLA compiles, and would not
     # fuse what follows.
-    return tf.ensure_shape(_affine_relu(x, scale, shift), x.shape)
+    return tf.ensure_shape(_affine_relu(x, mean, scale, beta), x.shape)
 
 
 # XLA's code is one pass over memory, in float32 within, where TensorFlow's takes one
@@ -214,25 +214,26 @@ def _squared_deviation(x: tf.Tensor, mean: tf.Tensor, *, run: int) -> tf.Tensor:
     overflow float16, which ends at 65,504.
 
     Returns:
-      float32 [n, height * width / run, 1, channels].
+      float32 [n, 1, height * width / run, channels].
     """
     height, width, channels = x.shape[1:]
-    runs = tf.reshape(x, [-1, height * width // run, run, 1, channels])
-    pixels = (tf.cast(runs[:, :, at], tf.float32) for at in range(run))
+    runs = tf.reshape(x, [-1, 1, height * width // run, run, channels])
+    pixels = (tf.cast(runs[:, :, :, at], tf.float32) for at in range(run))
     return sum(tf.math.squared_difference(pixel, mean) for pixel in pixels) / run
 
 
 @tf.function(jit_compile=True)
-def _scale_and_shift(
-    mean: tf.Tensor, deviation: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor]:
-    scale = gamma * tf.math.rsqrt(_by_group(deviation) + EPSILON)
-    return scale, beta - mean * scale
+def _scale(deviation: tf.Tensor, gamma: tf.Tensor) -> tf.Tensor:
+    return gamma * tf.math.rsqrt(_by_group(deviation) + EPSILON)
 
 
 @tf.function(jit_compile=True)
-def _affine_relu(x: tf.Tensor, scale: tf.Tensor, shift: tf.Tensor) -> tf.Tensor:
-    return tf.cast(tf.nn.relu(tf.cast(x, tf.float32) * scale + shift), x.dtype)
+def _affine_relu(
+    x: tf.Tensor, mean: tf.Tensor, scale: tf.Tensor, beta: tf.Tensor
+) -> tf.Tensor:
+    # Not as scale and shift of x: a large mean would cancel.
+    y = (tf.cast(x, tf.float32) - mean) * scale + beta
+    return tf.cast(tf.nn.relu(y), x.dtype)
 
 
 @tf.function(jit_compile=True)
@@ -253,15 +254,12 @@ def _spatial_mean(x: tf.Tensor) -> tf.Tensor:
     """Averages over space: [n, height, width, channels] to float32 [n, 1, 1, channels].
 
     As a pool on a CPU, where oneDNN's is many times faster than TensorFlow's reduction
-    over middle axes. Its sums are float32, but its results are rounded to the type of
-    x, so that reduced types are pooled by row and the rows averaged in float32.
+    over middle axes. By row, and the rows after that: it adds up one pixel after the
+    other, so that long sums lose bits, and rounds its results to the type of x.
     """
-    height, width = x.shape[1:3]
     if on_gpu():
         return tf.reduce_mean(tf.cast(x, tf.float32), axis=[1, 2], keepdims=True)
-    if x.dtype == tf.float32:
-        return tf.nn.avg_pool2d(x, ksize=[height, width], strides=1, padding="VALID")
-    rows = tf.nn.avg_pool2d(x, ksize=[1, width], strides=1, padding="VALID")
+    rows = tf.nn.avg_pool2d(x, ksize=[1, x.shape[2]], strides=1, padding="VALID")
     return tf.reduce_mean(tf.cast(rows, tf.float32), axis=1, keepdims=True)
 
 
