@@ -52,6 +52,16 @@ def test_sums_and_the_head_are_float32():
     np.testing.assert_allclose(mean, np.full((1, 1, 1, 32), expected), rtol=1e-6)
 
 
+def test_a_long_sum_loses_no_bits():
+    # Of 12,544 pixels: added up one after the other, 1e-4 of it is rounding.
+    from transforms.bit.network import _spatial_mean
+    from transforms.bit.runtime import tf
+
+    values = np.full((1, 112, 112, 32), 0.1, np.float32)
+    mean = _spatial_mean(tf.constant(values))
+    np.testing.assert_allclose(mean, np.full((1, 1, 1, 32), 0.1), rtol=2e-6)
+
+
 def test_float16_does_not_overflow():
     from transforms.bit.network import group_norm_relu
     from transforms.bit.runtime import tf

@@ -8,7 +8,7 @@ import pytest
 
 from transforms.block import Block, Fault
 from transforms.formats.record import Columns, DamagedShardError, Record
-from transforms.read import Cut, cut_blocks
+from transforms.read import Cut, _ahead_bytes, cut_blocks
 from transforms.shard import File, Shard
 
 SHARD = Shard("/data/a.tar", "tar", (File("/data/a.tar", 100, 1.0),))
@@ -124,3 +124,8 @@ def test_the_end_of_a_part_knows_where_the_next_begins() -> None:
     cut = Cut(block=2, part=4)
     blocks = cut_blocks(SHARD, records, columns=Columns(), cut=cut)
     assert [block.place.resume_at for block in blocks] == [None, 400, None]
+
+
+def test_a_store_is_read_further_ahead_than_a_disk() -> None:
+    assert _ahead_bytes(replace(SHARD, uri="/data/a.tar")) == 8 << 20
+    assert _ahead_bytes(replace(SHARD, uri="gs://bucket/a.tar")) == 64 << 20
