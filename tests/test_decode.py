@@ -157,6 +157,17 @@ def test_many_blocks_come_out_in_order():
     assert counters(result)["images_decoded"] == 80
 
 
+def test_rows_of_a_longer_batch_are_those_decoded():
+    """What a filter or a coder makes may be a window on a longer array."""
+    images = [GOOD[0], None, GOOD[1], None, GOOD[2], b"text"]
+    whole = block_of(images)
+    part = Block(whole.place, whole.rows.slice(1, 4))
+    decoded = start_decoding(part, preprocess=FORM, threads=1).result().block.rows
+    expected = [data and hashlib.sha256(data).digest() for data in images[1:5]]
+    assert decoded["sha256"].to_pylist() == expected
+    assert decoded["error"].is_valid().to_pylist() == [True, False, True, False]
+
+
 def test_a_block_without_rows_passes():
     [out], _ = run_on(DecodeImages(FORM), [block_of([])])
     assert out.rows.num_rows == 0

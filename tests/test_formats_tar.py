@@ -10,7 +10,13 @@ import pyarrow as pa
 import pytest
 
 from tests.shards import Sample, drain, shard_of, write_tar
-from transforms.formats import Columns, DamagedShardError, Record, read_records
+from transforms.formats import (
+    Columns,
+    DamagedShardError,
+    Record,
+    archive,
+    read_records,
+)
 from transforms.shard import File, Shard
 
 SAMPLES: list[Sample] = [
@@ -242,6 +248,33 @@ def test_the_map_of_a_sparse_file_is_passed_over() -> None:
     records, damage = drain(data, "tar")
     assert _images(records) == [("a", None), ("b", b"b")]
     assert damage is None
+
+
+@pytest.mark.parametrize(
+    "form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]
+)
+def test_headers_are_read_as_tarfile_reads_them(form: int) -> None:
+    dice = random.Random(form)
+    names = ["a.jpg", "f" * 90 + "/" + "n" * 60 + ".jpg", "\u00e4/b.jpg", "\udcff.jpg"]
+    # Of name, size, checksum, type, magic and prefix.
+    fields = [*range(100), *range(124, 136), *range(148, 157), *range(257, 265)]
+    fields += range(345, 500)
+    usual = 0
+    for name in names:
+        member = tarfile.TarInfo(name)
+        member.size = dice.randrange(1 << 33)
+        header = member.tobuf(form, "utf-8", "surrogateescape")[-512:]
+        for _ in range(500):
+            # Half of them whole, half of them of a wrong sum.
+            changed = bytearray(header)
+            changed[dice.choice(fields)] = dice.choice(b"\0 -0178 a\x80\xff")
+            some = _summed(changed) if dice.random() < 0.5 else bytes(changed)
+            found = archive._parse_usual(some)
+            if found is not None:
+                usual += 1
+                info = tarfile.TarInfo.frombuf(some, "utf-8", "backslashreplace")
+                assert found == (info.name, info.type, info.size)
+    assert usual > 800
 
 
 @pytest.mark.parametrize("size", [5 << 30, 1 << 50])

@@ -85,6 +85,15 @@ def test_images_and_kept_columns_arrive_unchanged() -> None:
     }
 
 
+def test_no_image_and_an_empty_one_are_two_things() -> None:
+    fault = Fault("read", "no_image", "none")
+    images = [b"", None, b"x" * 1000, None, b"y"]
+    records = [Record("k", image, fault=fault) for image in images]
+    [block] = cut_blocks(SHARD, records, columns=Columns(), cut=Cut(block=9, part=9))
+    block.rows.validate(full=True)
+    assert block.rows["image"].equals(pa.array(images, pa.large_binary()))
+
+
 def test_damage_is_a_row_after_the_last_good_one() -> None:
     def damaged() -> Iterator[Record]:
         yield from _records(2)

@@ -105,16 +105,22 @@ class Device:
         start = time.perf_counter_ns()
         embedded = _run(self._embed, block.rows, good)
         labelled = _run(self._label, block.rows, good) if self._label else embedded
-        both = np.intersect1d(embedded.rows, labelled.rows)
+        embeddings, predictions = embedded.predictions.embeddings, labelled.predictions
         faults = {**embedded.faults, **labelled.faults}
+        predicted = good
+        if faults:  # else nothing is copied
+            both = np.intersect1d(embedded.rows, labelled.rows)
+            predicted = good[both]
+            embeddings = embeddings[np.isin(embedded.rows, both)]
+            predictions = _select(predictions, np.isin(labelled.rows, both))
         calls = embedded.extra_calls
         if labelled is not embedded:
             calls += labelled.extra_calls
         return Result(
             block=block,
-            good=good[both],
-            embeddings=embedded.predictions.embeddings[np.isin(embedded.rows, both)],
-            predictions=_select(labelled.predictions, np.isin(labelled.rows, both)),
+            good=predicted,
+            embeddings=embeddings,
+            predictions=predictions,
             faults={int(good[row]): text for row, text in faults.items()},
             microseconds=(time.perf_counter_ns() - start) // 1000,
             extra_calls=calls,

@@ -13,6 +13,7 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from PIL import AvifImagePlugin, Image, JpegImagePlugin
+from PIL import ImageFile as image_file
 from PIL.ImageFile import ImageFile
 
 from transforms import resize, rgb
@@ -78,6 +79,9 @@ _UNSUPPORTED = re.compile(
 Image.init()
 # An AVIF decoder would start a thread a core for each of our threads.
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+# Pillow reads and packs in pieces of this size, and joins them. Most encoded images,
+# and a square of 224 pixels, are one piece of this, and less is copied.
+image_file.MAXBLOCK = 1 << 18
 # Pillow warns on stderr of each oddity of each image, and of sizes that are ours to
 # judge. What matters comes as an error.
 warnings.filterwarnings("ignore", module=r"PIL\.")
