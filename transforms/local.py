@@ -19,7 +19,7 @@ from .strings import Strings
 
 T = TypeVar("T", int, bytes)
 
-_BUFFER = 1 << 20
+_BUFFER = 1 << 17
 _LARGEST_READ = 1 << 30
 """Linux gives 2 GiB at once at most."""
 
@@ -41,7 +41,7 @@ def open_file(path: str, *, retries: Retries) -> BinaryIO:
         os.close(descriptor)
         return open(path, "rb")
     file = _File(path, descriptor, size=status.st_size, retries=retries)
-    return io.BufferedReader(file, max(1, min(status.st_size, _BUFFER)))
+    return io.BufferedReader(file, _BUFFER)
 
 
 def _open(path: str) -> int:
