@@ -2,7 +2,7 @@
 
 `tarfile` ends an archive in silence at a header that it cannot read, at a cut header
 and where the mark of the end is missing; each of these would lose images unseen. Here
-the framing is our own, and `tarfile` only reads the fields of a header.
+the framing is our own, and `tarfile` reads the fields of all but the plainest headers.
 """
 
 import tarfile
