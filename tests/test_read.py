@@ -1,11 +1,13 @@
 """Shards are cut into blocks that never cross the border of a part."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 
 import pyarrow as pa
 import pytest
 
+from transforms import read
 from transforms.block import Block, Fault
 from transforms.formats.record import Columns, DamagedShardError, Record
 from transforms.read import Cut, _ahead_bytes, cut_blocks
@@ -133,6 +135,27 @@ def test_the_end_of_a_part_knows_where_the_next_begins() -> None:
     cut = Cut(block=2, part=4)
     blocks = cut_blocks(SHARD, records, columns=Columns(), cut=cut)
     assert [block.place.resume_at for block in blocks] == [None, 400, None]
+
+
+def test_reading_ahead_is_bounded_by_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+
+    def records(shard: Shard, columns: Columns) -> Iterator[Record]:
+        for record in _records(100):
+            made.append(1)
+            yield record
+
+    monkeypatch.setattr(read, "read_records", records)
+    monkeypatch.setattr(read, "_LOCAL_AHEAD_BYTES", 1)
+    reader = read._ReadImages(Columns(), Cut(block=1, part=100))
+    reader.start_bundle()
+    blocks = reader.process(SHARD)
+    next(blocks)
+    time.sleep(0.2)
+    # One block is taken, one waits, one is made, and its end is the next record.
+    assert len(made) <= 4
+    assert len(list(blocks)) == 99
+    reader.teardown()
 
 
 def test_a_store_is_read_further_ahead_than_a_disk() -> None:

@@ -171,7 +171,7 @@ class _Work:
         count = block.rows.num_rows
         self.future: Future[_Decoded] = Future()
         self._block = block
-        self._images = _Encoded(block.rows.column("image"))
+        self._images = _EncodedImages(block.rows.column("image"))
         self._preprocess = preprocess
         self._next = iter(range(count))
         self._lock = threading.Lock()
@@ -271,7 +271,7 @@ class _Work:
         return pa.RecordBatch.from_pydict(columns)
 
 
-class _Encoded:
+class _EncodedImages:
     """The encoded images of a column of large_binary.
 
     Arrow's own `column[row].as_py()` copies each twice, and holds the GIL for it.

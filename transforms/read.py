@@ -110,7 +110,7 @@ def _to_rows(records: list[Record], *, schema: pa.Schema) -> pa.RecordBatch:
     faults = [record.fault for record in records]
     columns: dict[str, pa.Array | list[object]] = {
         "key": [record.key for record in records],
-        "image": _to_array([record.image for record in records]),
+        "image": _image_column([record.image for record in records]),
         "stage": [fault and fault.stage for fault in faults],
         "error": [fault and fault.error for fault in faults],
         "message": [fault and fault.message for fault in faults],
@@ -121,9 +121,11 @@ def _to_rows(records: list[Record], *, schema: pa.Schema) -> pa.RecordBatch:
     return pa.RecordBatch.from_pydict(columns, schema=schema)
 
 
-def _to_array(images: list[bytes | None]) -> pa.LargeBinaryArray:
-    """As `pa.array` gives it. That would hold the GIL while it copies a whole block,
-    some milliseconds in which no decoder goes on; NumPy lets go of it."""
+def _image_column(images: list[bytes | None]) -> pa.LargeBinaryArray:
+    """What `pa.array` would give, which holds the GIL while it copies a whole block.
+
+    Those are milliseconds in which no decoder goes on. NumPy copies without the GIL.
+    """
     lengths = [len(image or b"") for image in images]
     offsets = np.cumsum([0, *lengths], dtype=np.int64)
     valid = pa.array([image is not None for image in images], pa.bool_())
@@ -189,7 +191,7 @@ class _ReadImages(beam.DoFn):
         )
         left = shard.size
         for block, size, microseconds in read_ahead(
-            _timed(blocks), weight=itemgetter(1), limit=_ahead_bytes(shard)
+            _measured(blocks), weight=itemgetter(1), limit=_ahead_bytes(shard)
         ):
             metrics.observe_usec("read_usec", microseconds)
             metrics.count("images_read", block.rows.num_rows)
@@ -213,7 +215,7 @@ def _ahead_bytes(shard: Shard) -> int:
     return _LOCAL_AHEAD_BYTES if storage.is_local(shard.uri) else _REMOTE_AHEAD_BYTES
 
 
-def _timed(blocks: Iterator[Block]) -> Iterator[tuple[Block, int, int]]:
+def _measured(blocks: Iterator[Block]) -> Iterator[tuple[Block, int, int]]:
     """Blocks, their bytes, and the microseconds that each took."""
     while True:
         start = time.perf_counter_ns()
