@@ -30,7 +30,7 @@ def block_of(
     row: int = 0,
     faults: dict[int, Fault] | None = None,
 ) -> Block:
-    """What ReadImages gives."""
+    """What ReadImages gives, but with its images in one piece."""
     count = range(len(images))
     bad = faults or {}
     columns = {

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import weakref
+from dataclasses import replace
 from pathlib import Path
 
 import apache_beam as beam
@@ -15,7 +16,8 @@ from tests.outputs import files
 from tests.pipelines import counters, run_on
 from transforms import parquet, storage
 from transforms.block import Block, Place
-from transforms.part import IncompletePartError, PartTotals, read_totals, write_part
+from transforms.part import IncompletePartError, PartTotals, read_totals
+from transforms.part_writer import PartWriter
 from transforms.write import ReadTotals, Sink, WriteParts
 
 _SIZE, _WIDTH = 4, 8
@@ -269,30 +271,91 @@ def test_a_write_replaces_what_was_there(tmp_path: Path) -> None:
     assert files(tmp_path) == {"part.parquet": b"new"}
 
 
-def test_what_is_packed_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    vectors = [np.full(1 << 20, number, np.float32) for number in range(8)]
-    held = [weakref.ref(vector) for vector in vectors]
-    batches = [
-        pa.record_batch({"embedding": pa.FixedSizeListArray.from_arrays(vector, 1024)})
-        for vector in map(pa.array, vectors)
-    ]
-    del vectors
-    counts: list[int] = []
-    write = pq.ParquetWriter.write_table
-
-    def counted(writer: pq.ParquetWriter, table: pa.Table) -> None:
+def test_what_is_packed_is_let_go() -> None:
+    held: list[weakref.ref[np.ndarray]] = []
+    counts = []
+    encoder = parquet.Encoder(_vectors(0).schema)
+    for number in range(8):
+        batch = _vectors(number, held=held)
+        encoder.add(batch)
+        del batch
         counts.append(sum(ref() is not None for ref in held))
-        write(writer, table)
-
-    monkeypatch.setattr(pq.ParquetWriter, "write_table", counted)
-    content = parquet.encode(batches, description={}).content
     # Row groups of 8 MiB, of vectors of 4 MiB.
-    assert counts == [8, 6, 4, 2]
+    assert counts == [1, 0] * 4
+    content = encoder.finish({}).content
     found = pq.read_table(pa.BufferReader(content))["embedding"]
     assert [vector[0].as_py() for vector in found[::1024]] == list(range(8))
+    assert pq.read_metadata(pa.BufferReader(content)).num_row_groups == 4
 
 
-def test_a_part_is_not_held_beside_its_file(tmp_path: Path) -> None:
-    blocks = _shard()[:2]
-    assert write_part(blocks, output=str(tmp_path), identity="id").good == 7
-    assert blocks == []
+def _vectors(
+    number: int,
+    *,
+    rows: int = 1024,
+    held: list[weakref.ref[np.ndarray]] | None = None,
+) -> pa.RecordBatch:
+    """Rows of 4 MiB in all."""
+    values = np.full(1 << 20, number, np.float32)
+    if held is not None:
+        held.append(weakref.ref(values))
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(values), len(values) // rows)
+    return pa.record_batch({"embedding": vectors})
+
+
+def test_a_large_batch_is_cut_into_row_groups() -> None:
+    rows = 5000
+    values = pa.array(np.arange(rows * 1024, dtype=np.float32))
+    vectors = pa.FixedSizeListArray.from_arrays(values, 1024)
+    batch = pa.record_batch({"embedding": vectors, "row": np.arange(rows)})
+    content = parquet.encode([batch], {}).content
+    metadata = pq.read_metadata(pa.BufferReader(content))
+    sizes = [metadata.row_group(n).num_rows for n in range(metadata.num_row_groups)]
+    assert len(sizes) == 2 and sum(sizes) == rows
+    assert pq.read_table(pa.BufferReader(content))["row"].to_pylist() == list(
+        range(rows)
+    )
+
+
+def test_a_part_in_hand_gives_its_blocks_back() -> None:
+    part, blocks = PartWriter(), _shard()[:2]
+    for block in blocks:
+        part.add(block)
+    for block, again in zip(blocks, part.blocks(), strict=True):
+        assert again.place == block.place
+        assert again.rows.schema.equals(block.rows.schema)
+        good = block.rows["error"].is_null()
+        assert again.rows.filter(good).equals(block.rows.filter(good))
+        others = [name for name in block.rows.schema.names if name != "embedding"]
+        assert again.rows.select(others).equals(block.rows.select(others))
+
+
+def test_a_part_in_hand_holds_no_vector_that_is_packed() -> None:
+    part, place = PartWriter(), _block(0, 4, part=0).place
+    held: list[weakref.ref[np.ndarray]] = []
+    for number in range(4):
+        rows = _block(number * 4, 4, part=0).rows.drop_columns(["embedding"])
+        vectors = _vectors(number, rows=4, held=held)["embedding"]
+        rows = rows.add_column(0, "embedding", vectors)
+        part.add(Block(replace(place, row=number * 4), rows))
+        del rows, vectors
+    assert [ref() for ref in held] == [None] * 4
+
+
+def test_a_part_with_a_block_that_could_not_be_packed_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part, [first, second], third = PartWriter(), _shard()[:2], _block(8, 1, part=0)
+    part.add(first)
+    with monkeypatch.context() as patch:
+        patch.setattr(parquet.Encoder, "add", _no_memory)
+        with pytest.raises(MemoryError):
+            part.add(second)
+    with pytest.raises(IncompletePartError, match="row=8"):
+        part.add(third)
+    with pytest.raises(IncompletePartError):
+        part.write(output=str(tmp_path), identity="id")
+    assert files(tmp_path) == {}
+
+
+def _no_memory(encoder: parquet.Encoder, batch: pa.RecordBatch) -> None:
+    raise MemoryError

@@ -24,6 +24,7 @@ from transforms.bit import machine
 from transforms.block import FAULT_FIELDS, Block, Fault
 from transforms.image import DecodeError, Preprocess, decode_image
 from transforms.resize import Pixels
+from transforms.views import values_of
 
 PIXELS = "pixels_"
 """Prefix of the columns of pixels."""
@@ -42,8 +43,8 @@ def pixels_column(size: int) -> str:
 class DecodeImages(beam.PTransform):
     """Decodes and resizes the images of blocks.
 
-    In: blocks with the columns `key` string, `image` large_binary, `stage`, `error`,
-    `message` string (null in a good row), and others, which pass.
+    In: blocks with the columns `key` string, `image` binary_view or large_binary,
+    `stage`, `error`, `message` string (null in a good row), and others, which pass.
 
     Out: the same blocks in the same order, `image` replaced by `sha256` (32 bytes),
     `bytes` int64, both of the encoded image; `width`, `height` int32, as encoded after
@@ -171,7 +172,7 @@ class _Work:
         count = block.rows.num_rows
         self.future: Future[_Decoded] = Future()
         self._block = block
-        self._images = _EncodedImages(block.rows.column("image"))
+        self._images = values_of(block.rows.column("image"))
         self._preprocess = preprocess
         self._next = iter(range(count))
         self._lock = threading.Lock()
@@ -224,6 +225,7 @@ class _Work:
     def _decode(self, row: int) -> None:
         data = self._images[row]
         if data is not None:
+            # Before the copy, which holds the GIL and then finds them in the cache.
             self._digests[row] = hashlib.sha256(data).digest()
             self._lengths[row] = len(data)
         out = [pixels[row] for pixels in self._pixels]
@@ -232,7 +234,7 @@ class _Work:
             return
         try:
             self._sizes[row] = decode_image(
-                data or b"", preprocess=self._preprocess, out=out
+                bytes(data or b""), preprocess=self._preprocess, out=out
             )
         except DecodeError as bad:
             self._faults[row] = Fault("decode", bad.error, bad.message)
@@ -262,32 +264,22 @@ class _Work:
         }
         for size, pixels in zip(self._preprocess.sizes, self._pixels, strict=True):
             columns[pixels_column(size)] = _fixed_size_binary(pixels, null=bad)
-        faults = [self._faults.get(row) for row in range(rows.num_rows)]
-        for field in FAULT_FIELDS:
-            texts = [fault and getattr(fault, field.name) for fault in faults]
-            columns[field.name] = pa.array(texts, field.type)
+        columns.update(self._fault_columns())
         others = [name for name in rows.schema.names if name not in (*columns, "image")]
         columns.update((name, rows.column(name)) for name in others)
-        return pa.RecordBatch.from_pydict(columns)
+        return pa.RecordBatch.from_arrays(list(columns.values()), list(columns))
 
-
-class _EncodedImages:
-    """The encoded images of a column of large_binary.
-
-    Arrow's own `column[row].as_py()` copies each twice, and holds the GIL for it.
-    """
-
-    def __init__(self, column: pa.LargeBinaryArray) -> None:
-        _, offsets, data = column.buffers()
-        rows = slice(column.offset, column.offset + len(column) + 1)
-        self._offsets = np.frombuffer(offsets, np.int64)[rows].tolist()
-        self._data = memoryview(data or b"")
-        self._valid = column.is_valid().to_pylist()
-
-    def __getitem__(self, row: int) -> bytes | None:
-        if not self._valid[row]:
-            return None
-        return bytes(self._data[self._offsets[row] : self._offsets[row + 1]])
+    def _fault_columns(self) -> dict[str, pa.Array]:
+        rows = self._block.rows
+        if len(self._faults) == len(self._old):  # none is new
+            return {field.name: rows.column(field.name) for field in FAULT_FIELDS}
+        faults = [self._faults.get(row) for row in range(rows.num_rows)]
+        return {
+            field.name: pa.array(
+                [fault and getattr(fault, field.name) for fault in faults], field.type
+            )
+            for field in FAULT_FIELDS
+        }
 
 
 def _blank(out: list[Pixels]) -> None:
@@ -298,6 +290,8 @@ def _blank(out: list[Pixels]) -> None:
 
 def _faults(rows: pa.RecordBatch) -> dict[int, Fault]:
     """The rows that are bad already."""
+    if rows.column("stage").null_count == rows.num_rows:
+        return {}
     columns = [rows.column(field.name).to_pylist() for field in FAULT_FIELDS]
     return {
         row: Fault(*fault)

@@ -9,7 +9,7 @@ import hashlib
 import io
 import json
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, BinaryIO, NamedTuple
 
 import pyarrow as pa
@@ -46,39 +46,90 @@ class Encoded(NamedTuple):
     digest: str
 
 
-def encode(
-    batches: list[pa.RecordBatch],
-    *,
-    description: dict[str, Any],
-    members: Sequence[tuple[str, str]] = (),
-) -> Encoded:
-    """A table as the bytes of a Parquet file.
+class Encoder:
+    """Packs a table into a Parquet file's bytes, batch by batch.
 
     Vectors are split into byte streams, which zstd then packs best, and neither
-    dictionaries nor statistics are made of them. The same table gives the same
-    bytes.
-
-    Args:
-      batches: One or more, of any columns; vectors are a list column `embedding`.
-        Emptied, so that what is packed need not be held any longer.
-      description: JSON; kept in the file's metadata beside `data_digest`, the digest
-        of all bytes before the footer.
-      members: URI and version of the plain files behind the rows, if they are.
+    dictionaries nor statistics are made of them. The same batches give the same bytes.
+    A row group ends with the batch that fills 8 MiB, and what is packed is let go.
     """
-    sink = io.BytesIO()
-    writer = _writer(sink, batches[0].schema)
-    for group in _row_groups(batches):
-        writer.write_table(group)
-    digest = hashlib.sha256(sink.getbuffer()).hexdigest()
-    text = json.dumps({**description, "data_digest": digest}, sort_keys=True)
-    writer.add_key_value_metadata({METADATA_KEY: text})
-    if members:
-        packed = base64.b64encode(zlib.compress(json.dumps(members).encode()))
-        writer.add_key_value_metadata({_MEMBERS_KEY: packed})
-    writer.close()
-    # Not `getvalue`, which would copy it.
-    content = sink.getbuffer()
-    return Encoded(content, _digest(footer_of(content)))
+
+    def __init__(self, schema: pa.Schema) -> None:
+        """Args:
+        schema: Of any columns; vectors are a list column `embedding`.
+        """
+        self._sink = io.BytesIO()
+        self._writer = _writer(self._sink, schema)
+        self._digest = hashlib.sha256()
+        self._digested = 0
+        self._waiting: list[pa.RecordBatch] = []
+        self._held = 0
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Takes the next rows."""
+        self._waiting.append(batch)
+        self._held += batch.nbytes
+        if self._held >= _ROW_GROUP_BYTES:
+            self._pack()
+
+    def finish(
+        self,
+        description: dict[str, Any],
+        *,
+        members: Sequence[tuple[str, str]] = (),
+    ) -> Encoded:
+        """Packs the rest; gives the file.
+
+        Args:
+          description: JSON; kept in the file's metadata beside `data_digest`, the
+            digest of all bytes before the footer.
+          members: URI and version of the plain files behind the rows, if they are.
+        """
+        self._pack()
+        text = {**description, "data_digest": self._digest.hexdigest()}
+        self._writer.add_key_value_metadata(
+            {METADATA_KEY: json.dumps(text, sort_keys=True)}
+        )
+        if members:
+            packed = base64.b64encode(zlib.compress(json.dumps(members).encode()))
+            self._writer.add_key_value_metadata({_MEMBERS_KEY: packed})
+        self._writer.close()
+        # Not `getvalue`, which would copy it.
+        content = self._sink.getbuffer()
+        return Encoded(content, _digest(footer_of(content)))
+
+    def unpack(self, column: str) -> pa.ChunkedArray:
+        """All values of a column, instead of a file."""
+        self._pack()
+        self._writer.close()
+        packed = pa.BufferReader(self._sink.getbuffer())
+        return pq.read_table(packed, columns=[column])[column]
+
+    def _pack(self) -> None:
+        if self._waiting:
+            table = pa.Table.from_batches(self._waiting)
+            # A batch alone may be several row groups.
+            groups = max(1, self._held // _ROW_GROUP_BYTES)
+            self._waiting, self._held = [], 0
+            rows = max(1, -(-table.num_rows // groups))
+            self._writer.write_table(table, row_group_size=rows)
+        with self._sink.getbuffer() as content:
+            self._digest.update(content[self._digested :])
+            self._digested = len(content)
+
+
+def encode(
+    batches: Iterable[pa.RecordBatch],
+    description: dict[str, Any],
+    *,
+    members: Sequence[tuple[str, str]] = (),
+) -> Encoded:
+    """One or more batches of a table as a file; see Encoder."""
+    first, *others = batches
+    encoder = Encoder(first.schema)
+    for batch in (first, *others):
+        encoder.add(batch)
+    return encoder.finish(description, members=members)
 
 
 def _writer(sink: BinaryIO, schema: pa.Schema) -> pq.ParquetWriter:
@@ -100,16 +151,6 @@ def _leaf_names(schema: pa.Schema) -> list[str]:
     pq.ParquetWriter(parquet, schema).close()
     described = pq.read_metadata(pa.BufferReader(parquet.getvalue())).schema
     return [described.column(i).path for i in range(len(described))]
-
-
-def _row_groups(batches: list[pa.RecordBatch]) -> Iterator[pa.Table]:
-    """Cuts a table, and lets go of each piece with the one after it."""
-    table = pa.Table.from_batches(batches)
-    batches.clear()
-    rows = max(1, _ROW_GROUP_BYTES * table.num_rows // max(1, table.nbytes))
-    while table.num_rows:
-        yield table.slice(0, rows)
-        table = table.slice(rows)
 
 
 def footer_of(content: bytes | memoryview) -> bytes | memoryview:

@@ -1,21 +1,17 @@
-"""Parts: the files of the output, what they hold, and how they are written."""
+"""Parts: the files of the output, and what they hold."""
 
 import contextlib
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import pyarrow as pa
 
 from . import parquet, storage
-from .block import KEPT, VERSION, Block, Place
+from .block import Block, Place
 
 EMBEDDINGS, ERRORS = "embeddings", "errors"
 """Folders of the two tables."""
-
-_HIDDEN = ("stage", "error", "message", "bytes", VERSION)
-"""Columns of a block that the embeddings table does not show."""
 
 ERRORS_SCHEMA = pa.schema(
     [
@@ -87,123 +83,6 @@ def is_complete(blocks: Sequence[Block]) -> bool:
             return False
         expected = block.end
     return blocks[-1].place.ends_part
-
-
-def _good_rows(blocks: Iterable[Block]) -> list[pa.RecordBatch]:
-    """What the embeddings table has of blocks."""
-    return [_numbered(block, good=True) for block in blocks]
-
-
-def _bad_rows(blocks: Iterable[Block]) -> list[pa.RecordBatch]:
-    """What the errors table has of blocks, as ERRORS_SCHEMA."""
-    rows = (_numbered(block, good=False) for block in blocks)
-    names = ERRORS_SCHEMA.names
-    return [batch.select(names).cast(ERRORS_SCHEMA) for batch in rows]
-
-
-def _numbered(block: Block, *, good: bool) -> pa.RecordBatch:
-    """A block's good or bad rows, with their shard, row and key."""
-    rows, place = block.rows, block.place
-    numbers = pa.array(range(place.row, block.end), pa.int64())
-    columns = {
-        "shard": pa.repeat(pa.scalar(place.shard), len(numbers)),
-        "row": numbers,
-        "key": rows["key"].fill_null(numbers.cast(pa.string())),
-    }
-    hidden = {*columns, *(_HIDDEN if good else ())}
-    for name, column in zip(rows.schema.names, rows.columns, strict=True):
-        if name not in hidden:
-            columns[name.removeprefix(KEPT)] = column
-    fields = [
-        pa.field(name, column.type, nullable=not good or _is_kept(name, rows))
-        for name, column in columns.items()
-    ]
-    batch = pa.RecordBatch.from_arrays(list(columns.values()), schema=pa.schema(fields))
-    error = rows["error"]
-    if good and error.null_count == len(error):
-        # Mostly so: no copy of what is large.
-        return batch
-    return batch.filter(error.is_null() if good else error.is_valid())
-
-
-def _is_kept(name: str, rows: pa.RecordBatch) -> bool:
-    """Whether a column comes from the input; only such a one may be null."""
-    return KEPT + name in rows.schema.names
-
-
-def write_part(blocks: list[Block], *, output: str, identity: str) -> PartTotals:
-    """Writes a part's one or two files, unless another bundle was first.
-
-    The embeddings file is written last, also when no row is good: where it is, the
-    part is done.
-
-    Args:
-      blocks: All of the part's, sorted by row, none twice. Emptied: the raw part is
-        not held until the packed one is whole.
-      output: The output's folder.
-      identity: Digest of what the output's rows have in common.
-
-    Returns:
-      What the part holds.
-
-    Raises:
-      IncompletePartError: They are not all of the part's.
-      OSError: The place cannot be written.
-    """
-    if not is_complete(blocks):
-        raise IncompletePartError(f"blocks are missing of {blocks[0].place}")
-    totals = _totals(blocks)
-    if storage.exists(part_uri(output, EMBEDDINGS, totals.stem)):
-        # By a machine of another kind its last bits may be others, and what is counted
-        # must be what is there.
-        return read_totals(output, totals.stem)
-    description = {"identity": identity, **asdict(totals)}
-    description["resume_at"] = blocks[-1].place.resume_at
-    del description["digest"]
-    errors = part_uri(output, ERRORS, totals.stem)
-    if totals.bad:
-        bad = parquet.encode(_bad_rows(blocks), description=description)
-        storage.write_whole(errors, bad.content)
-        description["errors_digest"] = bad.digest
-    else:
-        # An earlier try may have found a row bad that is good today.
-        storage.remove(errors)
-    rows, members = _good_rows(blocks), _members(blocks)
-    blocks.clear()
-    good = parquet.encode(rows, description=description, members=members)
-    storage.write_whole(part_uri(output, EMBEDDINGS, totals.stem), good.content)
-    return replace(totals, digest=good.digest)
-
-
-def _totals(blocks: Sequence[Block]) -> PartTotals:
-    first, last = blocks[0].place, blocks[-1].place
-    errors: Counter[str] = Counter()
-    for block in blocks:
-        errors.update(block.rows["error"].drop_null().to_pylist())
-    return PartTotals(
-        stem=part_stem(first, last=last.ends_shard),
-        shard=first.shard,
-        first_row=first.part,
-        end_row=blocks[-1].end,
-        last=last.ends_shard,
-        good=blocks[-1].end - first.part - errors.total(),
-        errors=tuple(sorted(errors.items())),
-    )
-
-
-def _members(blocks: Sequence[Block]) -> list[tuple[str, str]]:
-    """URI and version of the files behind the rows; empty where a shard is a file."""
-    if VERSION not in blocks[0].rows.schema.names:
-        return []
-    return [
-        (uri, version)
-        for block in blocks
-        for uri, version in zip(
-            block.rows["key"].to_pylist(),
-            block.rows[VERSION].to_pylist(),
-            strict=True,
-        )
-    ]
 
 
 def read_totals(output: str, stem: str) -> PartTotals:

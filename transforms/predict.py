@@ -61,7 +61,7 @@ def _predicted(result: Result, *, outputs: Outputs, class_names: ClassNames) -> 
     rows, good = result.block.rows, result.good
     # A float16 may overflow: what is stored must be finite.
     with np.errstate(over="ignore"):
-        embeddings = result.embeddings.astype(outputs.embedding_type)
+        embeddings = result.embeddings.astype(outputs.embedding_type, copy=False)
     columns = {
         name: column
         for name, column in zip(rows.schema.names, rows.columns, strict=True)
@@ -94,8 +94,10 @@ def _scatter_embeddings(
     embeddings: np.ndarray, good: np.ndarray, count: int
 ) -> pa.FixedSizeListArray:
     width = embeddings.shape[1]
-    values = np.zeros((count, width), embeddings.dtype)
-    values[good] = embeddings
+    values = embeddings
+    if len(good) < count:  # else nothing is copied
+        values = np.zeros((count, width), embeddings.dtype)
+        values[good] = embeddings
     return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), width)
 
 

@@ -6,7 +6,6 @@ from operator import itemgetter
 from typing import NamedTuple
 
 import apache_beam as beam
-import numpy as np
 import pyarrow as pa
 
 from . import metrics, shift, storage
@@ -14,6 +13,7 @@ from .ahead import read_ahead
 from .block import FAULT_FIELDS, KEPT, VERSION, Block, Fault, Place
 from .formats import Columns, DamagedShardError, Record, read_records
 from .shard import Shard
+from .views import column_of
 
 _LOCAL_AHEAD_BYTES = 8 << 20
 _REMOTE_AHEAD_BYTES = 64 << 20
@@ -46,9 +46,9 @@ def cut_blocks(
     without records is one empty block. Parts in `shard.done_parts` are passed over.
 
     Yields:
-      Blocks of the columns `key` string, `image` large_binary, the fault columns
-      and the kept ones, and of plain files `version` string; in order, the last
-      marked as the shard's last.
+      Blocks of the columns `key` string, `image` binary_view (large_binary where one
+      has 2 GiB), the fault columns and the kept ones, and of plain files `version`
+      string; in order, the last marked as the shard's last.
     """
     schema = _schema(columns)
     waiting: list[Record] = []
@@ -96,10 +96,10 @@ def _until_damage(records: Iterable[Record]) -> Iterator[Record]:
 
 
 def _schema(columns: Columns) -> pa.Schema:
+    """Of a block but for its images."""
     return pa.schema(
         [
             pa.field("key", pa.string()),
-            pa.field("image", pa.large_binary()),
             *FAULT_FIELDS,
             *(field.with_name(KEPT + field.name) for field in columns.keep),
         ]
@@ -108,9 +108,8 @@ def _schema(columns: Columns) -> pa.Schema:
 
 def _to_rows(records: list[Record], *, schema: pa.Schema) -> pa.RecordBatch:
     faults = [record.fault for record in records]
-    columns: dict[str, pa.Array | list[object]] = {
+    columns: dict[str, list[object]] = {
         "key": [record.key for record in records],
-        "image": _image_column([record.image for record in records]),
         "stage": [fault and fault.stage for fault in faults],
         "error": [fault and fault.error for fault in faults],
         "message": [fault and fault.message for fault in faults],
@@ -118,27 +117,14 @@ def _to_rows(records: list[Record], *, schema: pa.Schema) -> pa.RecordBatch:
     for name in schema.names[len(columns) :]:
         bare = name.removeprefix(KEPT)
         columns[name] = [record.kept.get(bare) for record in records]
-    return pa.RecordBatch.from_pydict(columns, schema=schema)
-
-
-def _image_column(images: list[bytes | None]) -> pa.LargeBinaryArray:
-    """What `pa.array` would give, which holds the GIL while it copies a whole block.
-
-    Those are milliseconds in which no decoder goes on. NumPy copies without the GIL.
-    """
-    lengths = [len(image or b"") for image in images]
-    offsets = np.cumsum([0, *lengths], dtype=np.int64)
-    valid = pa.array([image is not None for image in images], pa.bool_())
-    data = pa.allocate_buffer(offsets[-1])
-    if data.size:
-        pieces = [np.frombuffer(image, np.uint8) for image in images if image]
-        np.concatenate(pieces, out=np.frombuffer(data, np.uint8))
-    buffers = [valid.buffers()[1], pa.py_buffer(offsets), data]
-    return pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(images), buffers)
+    rows = pa.RecordBatch.from_pydict(columns, schema=schema)
+    return rows.add_column(1, "image", column_of([record.image for record in records]))
 
 
 def count_faults(rows: pa.RecordBatch, *, stage: str) -> None:
     """Counts the rows that are bad since `stage`, as `bad` and by error."""
+    if rows["stage"].null_count == rows.num_rows:
+        return
     stages, errors = rows["stage"].to_pylist(), rows["error"].to_pylist()
     for found, error in zip(stages, errors, strict=True):
         if found == stage:

@@ -2,8 +2,9 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import apache_beam as beam
@@ -22,12 +23,12 @@ from .part import (
     part_stem,
     part_uri,
     read_totals,
-    write_part,
 )
+from .part_writer import PartWriter, write_part
 from .streak import BadStreak
 
-_PARTS_IN_FLIGHT = 1
-"""Whole parts that may wait for their write: each holds all of its rows."""
+_AHEAD_BYTES = 32 << 20
+"""Rows that may wait while a part is stored."""
 
 
 class Sink(NamedTuple):
@@ -94,61 +95,106 @@ class _WriteParts(beam.DoFn):
     """Block in; out what each part holds that is now written.
 
     At the end of a bundle: tagged `incomplete`, the blocks of parts that lack some.
-    Metrics: parts_written, images_written, write_usec (a part's time in the writing
-      thread), write_capacity_usec (a bundle's time).
+    Metrics: parts_written, images_written, write_usec (a block's time in the writing
+      thread, and a part's), write_capacity_usec (a bundle's time).
     Bad records: go to `errors/`; too many in a row are a TooManyBadError. What the
       storage raises is raised.
     """
 
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
+        self._steps: InOrder[_Step] | None = None
 
     def display_data(self) -> dict[str, object]:
         return {"output": self._sink.output}
 
     def setup(self) -> None:
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="write")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="write")
         self._streak = BadStreak(self._sink.max_error_rate)
 
     def start_bundle(self) -> None:
+        self._cancel()  # of a bundle that failed
         shift.begin("write", self)
-        self._parts: dict[str, dict[int, Block]] = {}
+        self._parts: dict[str, _Arriving] = {}
         self._begun: set[str] = set()
-        self._writes: InOrder[_Written] = InOrder(_PARTS_IN_FLIGHT)
+        self._steps = InOrder(_AHEAD_BYTES)
 
     def process(
         self, block: Block
     ) -> Iterator[PartTotals | TaggedOutput[Literal["incomplete"], tuple[str, Block]]]:
-        part = _part_key(block)
-        if part in self._begun:
+        key = _part_key(block)
+        if key in self._begun:
             return
         self._streak.add(block)
-        blocks = self._parts.setdefault(part, {})
-        blocks[block.place.row] = block
-        in_order = _in_order(blocks.values())
-        if not is_complete(in_order):
-            return
-        self._begun.add(part)
-        self._parts.pop(part).clear()
-        write = self._writer.submit(_timed_write, in_order, self._sink)
-        yield from map(_counted, self._writes.add(write))
+        part = self._parts.setdefault(key, _Arriving(block.place.part))
+        for ready in part.in_turn(block):
+            size = ready.rows.nbytes
+            yield from self._start(size, part.writer.add, ready)
+            if ready.place.ends_part:
+                del self._parts[key]
+                self._begun.add(key)
+                write = partial(part.writer.write, output=self._sink.output)
+                yield from self._start(0, write, identity=self._sink.identity)
 
     def finish_bundle(
         self,
     ) -> Iterator[
         WindowedValue | TaggedOutput[Literal["incomplete"], tuple[str, Block]]
     ]:
-        for written in self._writes.drain():
-            yield GlobalWindows.windowed_value(_counted(written))
-        for part, blocks in self._parts.items():
-            for block in blocks.values():
-                value = GlobalWindows.windowed_value((part, block))
+        assert self._steps is not None
+        for totals in _counted(self._steps.drain()):
+            yield GlobalWindows.windowed_value(totals)
+        for key, part in self._parts.items():
+            for block in (*part.writer.blocks(), *part.early):
+                value = GlobalWindows.windowed_value((key, block))
                 yield TaggedOutput("incomplete", value)
         metrics.observe_usec("write_capacity_usec", shift.end("write", self).bundle)
 
     def teardown(self) -> None:
         shift.drop("write", self)
-        self._writer.shutdown(wait=False, cancel_futures=True)
+        self._cancel()
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _start(
+        self,
+        size: int,
+        work: Callable[..., PartTotals | None],
+        *args: Any,
+        **named: Any,
+    ) -> Iterator[PartTotals]:
+        assert self._steps is not None
+        step = self._thread.submit(_timed, work, *args, **named)
+        return _counted(self._steps.add(step, weight=size))
+
+    def _cancel(self) -> None:
+        if self._steps is not None:
+            self._steps.cancel()
+
+
+class _Arriving:
+    """A part whose blocks come in any order, some of them twice.
+
+    Args:
+      first: The part's first row.
+    """
+
+    def __init__(self, first: int) -> None:
+        self.writer = PartWriter()
+        self._next = first
+        self._early: dict[int, Block] = {}
+
+    @property
+    def early(self) -> Iterable[Block]:
+        """The blocks whose turn it is not yet."""
+        return self._early.values()
+
+    def in_turn(self, block: Block) -> Iterator[Block]:
+        """Takes one more; yields, in order, those whose turn it is."""
+        if block.place.row >= self._next:
+            self._early[block.place.row] = block
+        while ready := self._early.pop(self._next, None):
+            self._next = ready.end
+            yield ready
 
 
 class _WriteGathered(beam.DoFn):
@@ -178,7 +224,9 @@ class _WriteGathered(beam.DoFn):
             self._check_written(blocks[0])
             return
         metrics.count("parts_gathered")
-        yield _counted(_timed_write(blocks, self._sink))
+        output, identity, _ = self._sink
+        step = _timed(write_part, blocks, output=output, identity=identity)
+        yield from _counted([step])
 
     def _check_written(self, block: Block) -> None:
         stems = [part_stem(block.place, last=last) for last in (False, True)]
@@ -187,8 +235,10 @@ class _WriteGathered(beam.DoFn):
             raise IncompletePartError(f"blocks are missing of {uris[0]}")
 
 
-class _Written(NamedTuple):
-    totals: PartTotals
+class _Step(NamedTuple):
+    """A piece of work of the writing thread; what it wrote, if a part."""
+
+    written: PartTotals | None
     microseconds: int
 
 
@@ -200,18 +250,21 @@ def _in_order(blocks: Iterable[Block]) -> list[Block]:
     return sorted(blocks, key=lambda block: (block.place.row, block.end))
 
 
-def _timed_write(blocks: list[Block], sink: Sink) -> _Written:
+def _timed(work: Callable[..., PartTotals | None], *args: Any, **named: Any) -> _Step:
     start = time.perf_counter_ns()
-    totals = write_part(blocks, output=sink.output, identity=sink.identity)
-    return _Written(totals, (time.perf_counter_ns() - start) // 1000)
+    written = work(*args, **named)
+    return _Step(written, (time.perf_counter_ns() - start) // 1000)
 
 
-def _counted(written: _Written) -> PartTotals:
-    totals = written.totals
-    metrics.observe_usec("write_usec", written.microseconds)
-    metrics.count("parts_written")
-    metrics.count("images_written", totals.end_row - totals.first_row)
-    return totals
+def _counted(steps: Iterable[_Step]) -> Iterator[PartTotals]:
+    """Counts what was done; gives what was written."""
+    for step in steps:
+        metrics.observe_usec("write_usec", step.microseconds)
+        if step.written is not None:
+            totals = step.written
+            metrics.count("parts_written")
+            metrics.count("images_written", totals.end_row - totals.first_row)
+            yield totals
 
 
 class ReadTotals(beam.PTransform):
