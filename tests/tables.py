@@ -154,8 +154,7 @@ def _encode(path: Path, change: Change, description: dict[str, object]) -> str:
         members = tuple(parquet.members_of(file).items())
     table = change(pq.ParquetFile(path).read().replace_schema_metadata(None))
     description = {k: v for k, v in description.items() if k != "data_digest"}
-    batches = table.to_batches()
-    encoded = parquet.encode(batches, description, members=members)
+    encoded = parquet.encode(table, description, members=members)
     path.write_bytes(encoded.content)
     return encoded.digest
 

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import weakref
-from dataclasses import replace
 from pathlib import Path
 
 import apache_beam as beam
@@ -271,43 +270,12 @@ def test_a_write_replaces_what_was_there(tmp_path: Path) -> None:
     assert files(tmp_path) == {"part.parquet": b"new"}
 
 
-def test_what_is_packed_is_let_go() -> None:
-    held: list[weakref.ref[np.ndarray]] = []
-    counts = []
-    encoder = parquet.Encoder(_vectors(0).schema)
-    for number in range(8):
-        batch = _vectors(number, held=held)
-        encoder.add(batch)
-        del batch
-        counts.append(sum(ref() is not None for ref in held))
-    # Row groups of 8 MiB, of vectors of 4 MiB.
-    assert counts == [1, 0] * 4
-    content = encoder.finish({}).content
-    found = pq.read_table(pa.BufferReader(content))["embedding"]
-    assert [vector[0].as_py() for vector in found[::1024]] == list(range(8))
-    assert pq.read_metadata(pa.BufferReader(content)).num_row_groups == 4
-
-
-def _vectors(
-    number: int,
-    *,
-    rows: int = 1024,
-    held: list[weakref.ref[np.ndarray]] | None = None,
-) -> pa.RecordBatch:
-    """Rows of 4 MiB in all."""
-    values = np.full(1 << 20, number, np.float32)
-    if held is not None:
-        held.append(weakref.ref(values))
-    vectors = pa.FixedSizeListArray.from_arrays(pa.array(values), len(values) // rows)
-    return pa.record_batch({"embedding": vectors})
-
-
 def test_a_large_batch_is_cut_into_row_groups() -> None:
     rows = 5000
     values = pa.array(np.arange(rows * 1024, dtype=np.float32))
     vectors = pa.FixedSizeListArray.from_arrays(values, 1024)
-    batch = pa.record_batch({"embedding": vectors, "row": np.arange(rows)})
-    content = parquet.encode([batch], {}).content
+    table = pa.table({"embedding": vectors, "row": np.arange(rows)})
+    content = parquet.encode(table, {}).content
     metadata = pq.read_metadata(pa.BufferReader(content))
     sizes = [metadata.row_group(n).num_rows for n in range(metadata.num_row_groups)]
     assert len(sizes) == 2 and sum(sizes) == rows
@@ -317,9 +285,10 @@ def test_a_large_batch_is_cut_into_row_groups() -> None:
 
 
 def test_a_part_in_hand_gives_its_blocks_back() -> None:
-    part, blocks = PartWriter(), _shard()[:2]
-    for block in blocks:
-        part.add(block)
+    part, blocks = PartWriter(), [*_shard()[:2], _block(8, 3, part=0)]
+    packed = [part.take(block) for block in blocks]
+    assert packed == [[], blocks[:2], []]
+    part.pack(packed[1])
     for block, again in zip(blocks, part.blocks(), strict=True):
         assert again.place == block.place
         assert again.rows.schema.equals(block.rows.schema)
@@ -330,32 +299,46 @@ def test_a_part_in_hand_gives_its_blocks_back() -> None:
 
 
 def test_a_part_in_hand_holds_no_vector_that_is_packed() -> None:
-    part, place = PartWriter(), _block(0, 4, part=0).place
+    part = PartWriter()
     held: list[weakref.ref[np.ndarray]] = []
-    for number in range(4):
-        rows = _block(number * 4, 4, part=0).rows.drop_columns(["embedding"])
-        vectors = _vectors(number, rows=4, held=held)["embedding"]
-        rows = rows.add_column(0, "embedding", vectors)
-        part.add(Block(replace(place, row=number * 4), rows))
-        del rows, vectors
-    assert [ref() for ref in held] == [None] * 4
+    counts = []
+    for number in range(5):
+        if blocks := part.take(_large_block(number, held=held)):
+            part.pack(blocks)
+        del blocks
+        counts.append(sum(ref() is not None for ref in held))
+    assert counts == [1, 0, 1, 0, 1]
+    vectors = [block.rows["embedding"][3][0].as_py() for block in part.blocks()]
+    assert vectors == [0, 1, 2, 3, 4]
 
 
-def test_a_part_with_a_block_that_could_not_be_packed_is_not_written(
+def _large_block(
+    number: int, *, held: list[weakref.ref[np.ndarray]], ends: str = ""
+) -> Block:
+    """Half a row group."""
+    values = np.full(1 << 20, number, np.float32)
+    held.append(weakref.ref(values))
+    block = _block(number * 4, 4, part=0, ends=ends)
+    at = block.rows.schema.get_field_index("embedding")
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(values), len(values) // 4)
+    return Block(block.place, block.rows.set_column(at, "embedding", vectors))
+
+
+def test_rows_that_could_not_be_packed_are_missed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    part, [first, second], third = PartWriter(), _shard()[:2], _block(8, 1, part=0)
-    part.add(first)
+    part, blocks = PartWriter(), [_large_block(number, held=[]) for number in range(2)]
+    last = _large_block(2, held=[], ends="part")
+    assert part.take(blocks[0]) == []
     with monkeypatch.context() as patch:
         patch.setattr(parquet.Encoder, "add", _no_memory)
         with pytest.raises(MemoryError):
-            part.add(second)
-    with pytest.raises(IncompletePartError, match="row=8"):
-        part.add(third)
+            part.pack(part.take(blocks[1]))
+    part.pack(part.take(last))
     with pytest.raises(IncompletePartError):
         part.write(output=str(tmp_path), identity="id")
     assert files(tmp_path) == {}
 
 
-def _no_memory(encoder: parquet.Encoder, batch: pa.RecordBatch) -> None:
+def _no_memory(encoder: parquet.Encoder, rows: pa.Table) -> None:
     raise MemoryError

@@ -9,7 +9,7 @@ import hashlib
 import io
 import json
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, BinaryIO, NamedTuple
 
 import pyarrow as pa
@@ -22,7 +22,9 @@ _MEMBERS_KEY = b"bitbeam.members"
 """Key of the plain files behind a part's rows: JSON, zlib, base64."""
 
 MAGIC = b"PAR1"
-_ROW_GROUP_BYTES = 8 << 20
+ROW_GROUP_BYTES = 8 << 20
+"""Of a row group, before it is packed."""
+
 _TAIL = 8
 """Bytes after the footer: its length and the magic."""
 
@@ -47,11 +49,11 @@ class Encoded(NamedTuple):
 
 
 class Encoder:
-    """Packs a table into a Parquet file's bytes, batch by batch.
+    """Packs a table into a Parquet file's bytes, a row group at a time.
 
     Vectors are split into byte streams, which zstd then packs best, and neither
-    dictionaries nor statistics are made of them. The same batches give the same bytes.
-    A row group ends with the batch that fills 8 MiB, and what is packed is let go.
+    dictionaries nor statistics are made of them. The same rows in the same pieces give
+    the same bytes.
     """
 
     def __init__(self, schema: pa.Schema) -> None:
@@ -62,15 +64,14 @@ class Encoder:
         self._writer = _writer(self._sink, schema)
         self._digest = hashlib.sha256()
         self._digested = 0
-        self._waiting: list[pa.RecordBatch] = []
-        self._held = 0
 
-    def add(self, batch: pa.RecordBatch) -> None:
-        """Takes the next rows."""
-        self._waiting.append(batch)
-        self._held += batch.nbytes
-        if self._held >= _ROW_GROUP_BYTES:
-            self._pack()
+    def add(self, rows: pa.Table) -> None:
+        """Packs the next rows as a row group, or as several where they are many."""
+        if rows.num_rows:
+            groups = max(1, rows.nbytes // ROW_GROUP_BYTES)
+            count = -(-rows.num_rows // groups)
+            self._writer.write_table(rows, row_group_size=count)
+        self._update_digest()
 
     def finish(
         self,
@@ -78,14 +79,14 @@ class Encoder:
         *,
         members: Sequence[tuple[str, str]] = (),
     ) -> Encoded:
-        """Packs the rest; gives the file.
+        """Gives the file.
 
         Args:
           description: JSON; kept in the file's metadata beside `data_digest`, the
             digest of all bytes before the footer.
           members: URI and version of the plain files behind the rows, if they are.
         """
-        self._pack()
+        self._update_digest()
         text = {**description, "data_digest": self._digest.hexdigest()}
         self._writer.add_key_value_metadata(
             {METADATA_KEY: json.dumps(text, sort_keys=True)}
@@ -100,35 +101,25 @@ class Encoder:
 
     def unpack(self, column: str) -> pa.ChunkedArray:
         """All values of a column, instead of a file."""
-        self._pack()
         self._writer.close()
         packed = pa.BufferReader(self._sink.getbuffer())
         return pq.read_table(packed, columns=[column])[column]
 
-    def _pack(self) -> None:
-        if self._waiting:
-            table = pa.Table.from_batches(self._waiting)
-            # A batch alone may be several row groups.
-            groups = max(1, self._held // _ROW_GROUP_BYTES)
-            self._waiting, self._held = [], 0
-            rows = max(1, -(-table.num_rows // groups))
-            self._writer.write_table(table, row_group_size=rows)
+    def _update_digest(self) -> None:
         with self._sink.getbuffer() as content:
             self._digest.update(content[self._digested :])
             self._digested = len(content)
 
 
 def encode(
-    batches: Iterable[pa.RecordBatch],
+    rows: pa.Table,
     description: dict[str, Any],
     *,
     members: Sequence[tuple[str, str]] = (),
 ) -> Encoded:
-    """One or more batches of a table as a file; see Encoder."""
-    first, *others = batches
-    encoder = Encoder(first.schema)
-    for batch in (first, *others):
-        encoder.add(batch)
+    """A table as a file; see Encoder."""
+    encoder = Encoder(rows.schema)
+    encoder.add(rows)
     return encoder.finish(description, members=members)
 
 

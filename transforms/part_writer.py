@@ -6,9 +6,10 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from . import parquet, storage
-from .block import KEPT, VERSION, Block
+from .block import KEPT, VERSION, Block, Place
 from .part import (
     EMBEDDINGS,
     ERRORS,
@@ -36,26 +37,37 @@ class PartWriter:
     """
 
     def __init__(self) -> None:
-        self._blocks: list[Block] = []
+        self._waiting: list[Block] = []
+        self._size = 0
+        self._packed: list[Block] = []
         self._encoder: parquet.Encoder | None = None
         self._schema = pa.schema([])
 
-    def add(self, block: Block) -> None:
-        """Packs the next block of the part.
+    def take(self, block: Block) -> list[Block]:
+        """Takes the next block.
 
-        Raises:
-          IncompletePartError: The one before it is missing, or could not be packed.
+        Returns:
+          What is to be packed now: a row group's worth, or the part's last; or nothing.
         """
-        place = block.place
-        if place.row != (self._blocks[-1].end if self._blocks else place.part):
-            raise IncompletePartError(f"blocks are missing before {place}")
-        good = _numbered(block, good=True)
+        self._waiting.append(block)
+        self._size += block.rows.nbytes
+        if self._size < parquet.ROW_GROUP_BYTES and not block.place.ends_part:
+            return []
+        waiting, self._waiting, self._size = self._waiting, [], 0
+        return waiting
+
+    def pack(self, blocks: Sequence[Block]) -> None:
+        """Packs what `take` gave, each in its turn; perhaps in another thread."""
+        rows = pa.Table.from_batches([block.rows for block in blocks])
+        good = _numbered(rows, blocks[0].place, good=True)
         if self._encoder is None:
             self._encoder = parquet.Encoder(good.schema)
-            self._schema = block.rows.schema
+            self._schema = rows.schema
         self._encoder.add(good)
-        names = [name for name in block.rows.schema.names if name != _EMBEDDING]
-        self._blocks.append(Block(place, block.rows.select(names)))
+        names = [name for name in rows.schema.names if name != _EMBEDDING]
+        self._packed += [
+            Block(block.place, block.rows.select(names)) for block in blocks
+        ]
 
     def write(self, *, output: str, identity: str) -> PartTotals:
         """Writes the part, unless another bundle was first. The last call.
@@ -71,10 +83,10 @@ class PartWriter:
           What the part holds.
 
         Raises:
-          IncompletePartError: Not all of its blocks were added.
+          IncompletePartError: Not all of its blocks were packed.
           OSError: The place cannot be written.
         """
-        blocks = self._blocks
+        blocks = self._packed
         if self._encoder is None or not is_complete(blocks):
             raise IncompletePartError(f"blocks are missing of {output}")
         totals = _totals(blocks)
@@ -98,76 +110,80 @@ class PartWriter:
         return replace(totals, digest=good.digest)
 
     def blocks(self) -> list[Block]:
-        """What was added, for another to write. The last call.
+        """What was taken, for another to write. The last call.
 
         Returns:
-          The blocks as they were, but that the embedding of a bad row is null.
+          The blocks as they were, but that the embedding of a bad row may be null.
         """
         if self._encoder is None or _EMBEDDING not in self._schema.names:
-            return self._blocks
+            return self._packed + self._waiting
         packed = self._encoder.unpack(_EMBEDDING).combine_chunks()
         restored, taken = list[Block](), 0
-        for block in self._blocks:
+        for block in self._packed:
             good = block.rows["error"].is_null().to_numpy(zero_copy_only=False)
             rows = pa.array(taken + np.cumsum(good) - 1, mask=~good)
             taken += int(good.sum())
-            columns = {
-                _EMBEDDING: packed.take(rows).cast(self._schema.field(_EMBEDDING).type)
-            }
-            columns.update(
+            columns = dict(
                 zip(block.rows.schema.names, block.rows.columns, strict=True)
             )
+            kind = self._schema.field(_EMBEDDING).type
+            columns[_EMBEDDING] = packed.take(rows).cast(kind)
             batch = pa.RecordBatch.from_pydict(columns, schema=self._schema)
             restored.append(Block(block.place, batch))
-        return restored
+        return restored + self._waiting
 
 
 def write_part(blocks: Iterable[Block], *, output: str, identity: str) -> PartTotals:
     """Writes a part all of whose blocks are at hand, in order; see PartWriter."""
     part = PartWriter()
     for block in blocks:
-        part.add(block)
+        if ready := part.take(block):
+            part.pack(ready)
     return part.write(output=output, identity=identity)
 
 
-def _bad_rows(blocks: Iterable[Block]) -> list[pa.RecordBatch]:
+def _bad_rows(blocks: Sequence[Block]) -> pa.Table:
     """What the errors table has of blocks, as ERRORS_SCHEMA."""
-    rows = (_numbered(block, good=False) for block in blocks)
-    names = ERRORS_SCHEMA.names
-    return [batch.select(names).cast(ERRORS_SCHEMA) for batch in rows]
+    rows = pa.Table.from_batches([block.rows for block in blocks])
+    bad = _numbered(rows, blocks[0].place, good=False)
+    return bad.select(ERRORS_SCHEMA.names).cast(ERRORS_SCHEMA)
 
 
-def _numbered(block: Block, *, good: bool) -> pa.RecordBatch:
-    """A block's good or bad rows, with their shard, row and key."""
-    rows, place = block.rows, block.place
-    numbers = pa.array(np.arange(place.row, block.end, dtype=np.int64))
+def _numbered(rows: pa.Table, place: Place, *, good: bool) -> pa.Table:
+    """The good or the bad ones of rows of a part, with their shard, row and key.
+
+    Args:
+      rows: Of blocks.
+      place: Of the first of them.
+      good: Which.
+    """
+    first, count = place.row, rows.num_rows
+    numbers = pa.array(np.arange(first, first + count, dtype=np.int64))
     key = rows["key"]
     if key.null_count:
-        key = key.fill_null(numbers.cast(pa.string()))
+        key = pc.coalesce(key, numbers.cast(pa.string()))
     columns = {
-        "shard": pa.repeat(pa.scalar(place.shard), len(numbers)),
+        "shard": pa.repeat(pa.scalar(place.shard), count),
         "row": numbers,
         "key": key,
     }
     hidden = {*columns, *(_HIDDEN if good else ())}
-    for name, column in zip(rows.schema.names, rows.columns, strict=True):
+    for name, column in zip(rows.column_names, rows.columns, strict=True):
         if name not in hidden:
             columns[name.removeprefix(KEPT)] = column
     fields = [
-        pa.field(name, column.type, nullable=not good or _is_kept(name, rows))
+        # Only what comes from the input may be null.
+        pa.field(
+            name, column.type, nullable=not good or KEPT + name in rows.column_names
+        )
         for name, column in columns.items()
     ]
-    batch = pa.RecordBatch.from_arrays(list(columns.values()), schema=pa.schema(fields))
+    table = pa.Table.from_arrays(list(columns.values()), schema=pa.schema(fields))
     error = rows["error"]
-    if good and error.null_count == len(error):
+    if good and error.null_count == count:
         # Mostly so: no copy of what is large.
-        return batch
-    return batch.filter(error.is_null() if good else error.is_valid())
-
-
-def _is_kept(name: str, rows: pa.RecordBatch) -> bool:
-    """Whether a column comes from the input; only such a one may be null."""
-    return KEPT + name in rows.schema.names
+        return table
+    return table.filter(error.is_null() if good else error.is_valid())
 
 
 def _totals(blocks: Sequence[Block]) -> PartTotals:

@@ -95,8 +95,8 @@ class _WriteParts(beam.DoFn):
     """Block in; out what each part holds that is now written.
 
     At the end of a bundle: tagged `incomplete`, the blocks of parts that lack some.
-    Metrics: parts_written, images_written, write_usec (a block's time in the writing
-      thread, and a part's), write_capacity_usec (a bundle's time).
+    Metrics: parts_written, images_written, write_usec (a row group's time in the
+      writing thread, and a part's), write_capacity_usec (a bundle's time).
     Bad records: go to `errors/`; too many in a row are a TooManyBadError. What the
       storage raises is raised.
     """
@@ -128,8 +128,9 @@ class _WriteParts(beam.DoFn):
         self._streak.add(block)
         part = self._parts.setdefault(key, _Arriving(block.place.part))
         for ready in part.in_turn(block):
-            size = ready.rows.nbytes
-            yield from self._start(size, part.writer.add, ready)
+            if blocks := part.writer.take(ready):
+                size = sum(each.rows.nbytes for each in blocks)
+                yield from self._start(size, part.writer.pack, blocks)
             if ready.place.ends_part:
                 del self._parts[key]
                 self._begun.add(key)
