@@ -29,6 +29,8 @@ from transforms.views import values_of
 PIXELS = "pixels_"
 """Prefix of the columns of pixels."""
 
+_DIGEST = hashlib.sha256().digest_size
+
 _AHEAD_BYTES = 12 << 20
 """Of pixels and encoded images, for each thread, in blocks behind the one waited for.
 The thread of the bundle does all of a runner's work, and at times gets no core or is a
@@ -181,9 +183,9 @@ class _Work:
         self._failure: BaseException | None = None
         self._faults = _faults(block.rows)
         self._old = frozenset(self._faults)
-        self._digests: list[bytes | None] = [None] * count
-        self._lengths: list[int | None] = [None] * count
-        self._sizes = np.zeros((count, 2), np.int32)
+        self._digests = np.zeros((count, _DIGEST), np.uint8)
+        self._lengths = np.zeros(count, np.int64)
+        self._widths, self._heights = np.zeros((2, count), np.int32)
         self._pixels = [
             np.empty((count, size, size, 3), np.uint8) for size in preprocess.sizes
         ]
@@ -226,14 +228,14 @@ class _Work:
         data = self._images[row]
         if data is not None:
             # Before the copy, which holds the GIL and then finds them in the cache.
-            self._digests[row] = hashlib.sha256(data).digest()
+            self._digests[row].data[:] = hashlib.sha256(data).digest()
             self._lengths[row] = len(data)
         out = [pixels[row] for pixels in self._pixels]
         if row in self._old:
             _blank(out)
             return
         try:
-            self._sizes[row] = decode_image(
+            self._widths[row], self._heights[row] = decode_image(
                 bytes(data or b""), preprocess=self._preprocess, out=out
             )
         except DecodeError as bad:
@@ -245,7 +247,7 @@ class _Work:
         return _Decoded(
             block=Block(self._block.place, self._rows()),
             images=self._block.rows.num_rows - len(self._faults),
-            encoded=sum(filter(None, self._lengths)),
+            encoded=int(self._lengths.sum()),
             bad=Counter(fault.error for fault in new),
             usec=self._nanoseconds // 1000,
             clock_usec=self._clock_nanoseconds // 1000,
@@ -253,17 +255,20 @@ class _Work:
 
     def _rows(self) -> pa.RecordBatch:
         rows = self._block.rows
-        bad = np.zeros(rows.num_rows, np.bool_)
-        bad[list(self._faults)] = True
+        good = np.ones(rows.num_rows, np.bool_)
+        good[list(self._faults)] = False
+        there = _validity([data is not None for data in self._images])
+        decoded = _validity(good)
         columns = {
             "key": rows.column("key"),
-            "sha256": pa.array(self._digests, pa.binary(32)),
-            "bytes": pa.array(self._lengths, pa.int64()),
-            "width": pa.array(self._sizes[:, 0], mask=bad),
-            "height": pa.array(self._sizes[:, 1], mask=bad),
+            "sha256": _column(pa.binary(_DIGEST), self._digests, valid=there),
+            "bytes": _column(pa.int64(), self._lengths, valid=there),
+            "width": _column(pa.int32(), self._widths, valid=decoded),
+            "height": _column(pa.int32(), self._heights, valid=decoded),
         }
         for size, pixels in zip(self._preprocess.sizes, self._pixels, strict=True):
-            columns[pixels_column(size)] = _fixed_size_binary(pixels, null=bad)
+            kind = pa.binary(3 * size**2)
+            columns[pixels_column(size)] = _column(kind, pixels, valid=decoded)
         columns.update(self._fault_columns())
         others = [name for name in rows.schema.names if name not in (*columns, "image")]
         columns.update((name, rows.column(name)) for name in others)
@@ -300,15 +305,19 @@ def _faults(rows: pa.RecordBatch) -> dict[int, Fault]:
     }
 
 
-def _fixed_size_binary(
-    pixels: Pixels, *, null: npt.NDArray[np.bool_]
-) -> pa.FixedSizeBinaryArray:
-    """`[rows, ...]` as an Arrow array of one value a row, without a copy."""
-    width = int(np.prod(pixels.shape[1:]))
-    valid = np.packbits(~null, bitorder="little")
-    return pa.FixedSizeBinaryArray.from_buffers(
-        pa.binary(width), len(pixels), [pa.py_buffer(valid), pa.py_buffer(pixels)]
-    )
+def _validity(rows: npt.ArrayLike) -> pa.Buffer:
+    """Arrow's bitmap of the rows that are not null."""
+    bits = np.packbits(np.asarray(rows, np.bool_), bitorder="little")
+    return pa.py_buffer(bits)
+
+
+def _column(kind: pa.DataType, values: np.ndarray, *, valid: pa.Buffer) -> pa.Array:
+    """`[rows, ...]` as an Arrow array of one value a row, without a copy.
+
+    Not `pa.array`: between two blocks the caches lose its code, and whatever a thread
+    of the pool does in between, the others wait for the GIL.
+    """
+    return pa.Array.from_buffers(kind, len(values), [valid, pa.py_buffer(values)])
 
 
 class _Pool:

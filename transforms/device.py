@@ -93,8 +93,7 @@ class Device:
 
     def submit(self, block: Block) -> Pending[Result]:
         """Adds a block to the queue."""
-        bad = block.rows["error"].is_valid().to_numpy(zero_copy_only=False)
-        good = np.flatnonzero(~bad)
+        good = _good_rows(block.rows)
         batches = [
             self._queue.submit(self._predict, block, good[start : start + self._batch])
             for start in range(0, len(good) or 1, self._batch)
@@ -125,6 +124,14 @@ class Device:
             microseconds=(time.perf_counter_ns() - start) // 1000,
             extra_calls=calls,
         )
+
+
+def _good_rows(rows: pa.RecordBatch) -> np.ndarray:
+    """Their indices, ascending."""
+    error = rows["error"]
+    if error.null_count == len(error):
+        return np.arange(len(error))
+    return np.flatnonzero(error.is_null().to_numpy(zero_copy_only=False))
 
 
 class _Batches:
