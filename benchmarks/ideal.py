@@ -38,8 +38,10 @@ def main() -> None:
     add("--tar", type=Path, help="what is decoded")
     add("--threads", type=int, default=1, help="that decode")
     add("--images", type=int, default=2_000, help="of a lap of the decoder")
+    add("--once", action="store_true", help="one lap, then the end")
     args = parser.parse_args()
-    laps.serve(partial(_model if args.what == "model" else _decoder, args))
+    run = laps.once if args.once else laps.serve
+    run(partial(_model if args.what == "model" else _decoder, args))
 
 
 def _model(args: argparse.Namespace) -> tuple[Mapping[str, Any], Work]:

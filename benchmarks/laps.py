@@ -13,9 +13,16 @@ _DIE_WITH_PARENT = 1
 """PR_SET_PDEATHSIG of Linux: who was stopped would stay for ever."""
 
 
-def serve(
-    prepare: Callable[[], tuple[Mapping[str, Any], Callable[[int], Any]]],
-) -> None:
+Prepare = Callable[[], tuple[Mapping[str, Any], Callable[[int], Any]]]
+
+
+def once(prepare: Prepare) -> None:
+    """Prepares, works for one lap of amount 1, prints it and returns; as in `serve`."""
+    facts, work = prepare()
+    print(json.dumps({**facts, **_lap(work, 1)}), flush=True)
+
+
+def serve(prepare: Prepare) -> None:
     """Prepares, says that it is ready, and works until its input ends.
 
     Args:
@@ -33,10 +40,13 @@ def serve(
     facts, work = prepare()
     print(json.dumps({"ready": True, **facts}), file=answers, flush=True)
     for line in sys.stdin:
-        amount = int(line.removeprefix("lap "))
-        began = time.perf_counter()
-        done = work(amount)
-        seconds = time.perf_counter() - began
-        units, more = done if isinstance(done, tuple) else (done, {})
-        lap = {"seconds": seconds, "units": units, **more}
+        lap = _lap(work, int(line.removeprefix("lap ")))
         print(json.dumps(lap), file=answers, flush=True)
+
+
+def _lap(work: Callable[[int], Any], amount: int) -> dict[str, Any]:
+    began = time.perf_counter()
+    done = work(amount)
+    seconds = time.perf_counter() - began
+    units, more = done if isinstance(done, tuple) else (done, {})
+    return {"seconds": seconds, "units": units, **more}
