@@ -19,7 +19,8 @@ from .strings import Strings
 
 T = TypeVar("T", int, bytes)
 
-_BUFFER = 1 << 17
+_BUFFER = 1 << 14
+"""What is larger, as most images, goes from the kernel straight to where it stays."""
 _LARGEST_READ = 1 << 30
 """Linux gives 2 GiB at once at most."""
 
