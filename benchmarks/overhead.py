@@ -107,8 +107,8 @@ def _strip() -> None:
             return Outcome(np.arange(len(images)), self._model(images), {}, 0)
 
     device.GuardedPredictor = Bare  # type: ignore[assignment,misc]
-    no_digest = SimpleNamespace(hexdigest=lambda: "0" * 64)
-    parquet.hashlib = SimpleNamespace(sha256=lambda content: no_digest)
+    no_digest = SimpleNamespace(hexdigest=lambda: "0" * 64, update=lambda content: None)
+    parquet.hashlib = SimpleNamespace(sha256=lambda content=b"": no_digest)
     retry.call = lambda work, **_: work()  # type: ignore[assignment]
     streak.BadStreak.add = lambda self, block: None  # type: ignore[method-assign]
     os.fsync = lambda descriptor: None  # type: ignore[assignment]

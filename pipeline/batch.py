@@ -14,8 +14,8 @@ _GPU_IMAGES = 256
 _GPU_BYTES = 40 << 20
 """Of the pixels of a block on their way to a GPU, of which several wait."""
 _LEAST = 16
-_LEAST_BLOCK = 64
-"""A block costs a runner's thread a millisecond, however few images it has."""
+_LEAST_BLOCK = 128
+"""A block costs a runner's thread milliseconds, however few images it has."""
 _WORTH_MEASURING = 1 << 30
 """Bytes of shards: below, a measurement takes longer than it can save."""
 

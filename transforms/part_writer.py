@@ -88,7 +88,8 @@ class PartWriter:
         """
         blocks = self._packed
         if self._encoder is None or not is_complete(blocks):
-            raise IncompletePartError(f"blocks are missing of {output}")
+            where = blocks[0].place if blocks else output
+            raise IncompletePartError(f"blocks are missing of {where}")
         totals = _totals(blocks)
         if storage.exists(part_uri(output, EMBEDDINGS, totals.stem)):
             # By a machine of another kind its last bits may be others, and what is

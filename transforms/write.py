@@ -4,7 +4,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import apache_beam as beam
@@ -134,8 +133,9 @@ class _WriteParts(beam.DoFn):
             if ready.place.ends_part:
                 del self._parts[key]
                 self._begun.add(key)
-                write = partial(part.writer.write, output=self._sink.output)
-                yield from self._start(0, write, identity=self._sink.identity)
+                output, identity, _ = self._sink
+                where = {"output": output, "identity": identity}
+                yield from self._start(0, part.writer.write, **where)
 
     def finish_bundle(
         self,
