@@ -30,7 +30,7 @@ setup(
         "numpy>=1.26,<2.5",
         "pillow>=12.1.1,<13",
         "protobuf>=6.31.1,<7",
-        "pyarrow>=18,<26",
+        "pyarrow>=19,<26",
         "requests>=2.31",
         "rich>=13",
         "setuptools<82",

@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 
 from transforms import views
-from transforms.views import column_of, values_of
+from transforms.views import column_of, nbytes_of, values_of
 
 VALUES = [b"", None, b"twelve bytes", b"thirteen byte", b"x" * 100_000, None, b"y"]
 
@@ -41,3 +41,14 @@ def test_a_value_too_long_for_a_view_is_copied(monkeypatch: pytest.MonkeyPatch) 
     column = column_of(VALUES)
     assert column.type == pa.large_binary()
     assert values_of(column) == VALUES
+
+
+def test_the_bytes_of_a_column_are_those_of_its_values() -> None:
+    column = column_of(VALUES)
+    # A view has 16 bytes.
+    shown = sum(len(value) for value in VALUES if value)
+    assert nbytes_of(column) == 16 * len(VALUES) + shown
+    assert nbytes_of(column[5:]) == 2 * 16 + 1
+    assert nbytes_of(column_of([])) == 0
+    numbers = pa.array([1, 2, 3], pa.int64())
+    assert nbytes_of(numbers) == 24

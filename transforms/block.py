@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass
 import pyarrow as pa
 from apache_beam import coders
 
+from .views import nbytes_of
+
 KEPT = "kept:"
 """Prefix of the columns that are carried from the input, so that none of them can
 collide with a column of ours."""
@@ -78,6 +80,11 @@ class Block:
         """The row after the last."""
         return self.place.row + self.rows.num_rows
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the rows' values."""
+        return sum(map(nbytes_of, self.rows.columns))
+
 
 class BlockCoder(coders.Coder):
     """A block as one Arrow IPC stream, its place in the schema's metadata.
@@ -100,7 +107,7 @@ class BlockCoder(coders.Coder):
         return Block(place, rows.replace_schema_metadata(None))
 
     def estimate_size(self, value: Block) -> int:
-        return int(value.rows.nbytes)
+        return value.nbytes
 
     def is_deterministic(self) -> bool:
         return True

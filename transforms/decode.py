@@ -101,7 +101,7 @@ class _DecodeBlocks(beam.DoFn):
             block, preprocess=self._preprocess, threads=self._pool_size
         )
         pixels = sum(3 * size**2 for size in self._preprocess.sizes)
-        weight = block.rows.nbytes + block.rows.num_rows * pixels
+        weight = block.nbytes + block.rows.num_rows * pixels
         for decoded in self._ahead.add(future, weight=weight):
             yield decoded.counted()
 

@@ -50,7 +50,7 @@ class PartWriter:
           What is to be packed now: a row group's worth, or the part's last; or nothing.
         """
         self._waiting.append(block)
-        self._size += block.rows.nbytes
+        self._size += block.nbytes
         if self._size < parquet.ROW_GROUP_BYTES and not block.place.ends_part:
             return []
         waiting, self._waiting, self._size = self._waiting, [], 0

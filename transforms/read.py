@@ -208,5 +208,5 @@ def _measured(blocks: Iterator[Block]) -> Iterator[tuple[Block, int, int]]:
         block = next(blocks, None)
         if block is None:
             return
-        size = block.rows.nbytes
+        size = block.nbytes
         yield block, size, (time.perf_counter_ns() - start) // 1000

@@ -3,6 +3,7 @@
 import struct
 from collections.abc import Sequence
 
+import numpy as np
 import pyarrow as pa
 
 _LARGEST = (1 << 31) - 1
@@ -54,6 +55,15 @@ def values_of(column: pa.Array) -> list[memoryview | None]:
         found = [_seen(places[16 * row : 16 * row + 16], data) for row in rows]
     valid = column.is_valid().to_pylist()
     return [value if there else None for value, there in zip(found, valid, strict=True)]
+
+
+def nbytes_of(column: pa.Array) -> int:
+    """Bytes of a column's values, which older pyarrow cannot say of a binary_view."""
+    if column.type != pa.binary_view():
+        return int(column.nbytes)
+    views = np.frombuffer(column.buffers()[1] or b"", np.int32).reshape(-1, 4)
+    rows = slice(column.offset, column.offset + len(column))
+    return views[rows].nbytes + int(views[rows, 0].sum())
 
 
 def _seen(view: memoryview, buffers: Sequence[memoryview]) -> memoryview:

@@ -128,7 +128,7 @@ class _WriteParts(beam.DoFn):
         part = self._parts.setdefault(key, _Arriving(block.place.part))
         for ready in part.in_turn(block):
             if blocks := part.writer.take(ready):
-                size = sum(each.rows.nbytes for each in blocks)
+                size = sum(each.nbytes for each in blocks)
                 yield from self._start(size, part.writer.pack, blocks)
             if ready.place.ends_part:
                 del self._parts[key]
