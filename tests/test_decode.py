@@ -303,14 +303,14 @@ def test_a_forked_process_has_threads_of_its_own():
 
 def test_pixels_are_not_copied_into_arrow(monkeypatch):
     made = []
-    original = decode._column
+    original = decode.array_of
 
     def note(kind, values, *, valid):
         if kind == pa.binary(32 * 32 * 3):
             made.append(values)
         return original(kind, values, valid=valid)
 
-    monkeypatch.setattr(decode, "_column", note)
+    monkeypatch.setattr(decode, "array_of", note)
     block = start_decoding(block_of(GOOD), preprocess=FORM, threads=1).result().block
     assert block.rows["pixels_32"].buffers()[1].address == made[0].ctypes.data
 

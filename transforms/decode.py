@@ -13,7 +13,6 @@ from queue import SimpleQueue
 
 import apache_beam as beam
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
@@ -24,7 +23,7 @@ from transforms.bit import machine
 from transforms.block import FAULT_FIELDS, Block, Fault
 from transforms.image import DecodeError, Preprocess, decode_image
 from transforms.resize import Pixels
-from transforms.views import values_of
+from transforms.views import array_of, validity_of, values_of
 
 PIXELS = "pixels_"
 """Prefix of the columns of pixels."""
@@ -227,7 +226,7 @@ class _Work:
     def _decode(self, row: int) -> None:
         data = self._images[row]
         if data is not None:
-            # Before the copy, which holds the GIL and then finds them in the cache.
+            # Before the copy below, which holds the GIL: in the cache it is short.
             self._digests[row].data[:] = hashlib.sha256(data).digest()
             self._lengths[row] = len(data)
         out = [pixels[row] for pixels in self._pixels]
@@ -257,18 +256,18 @@ class _Work:
         rows = self._block.rows
         good = np.ones(rows.num_rows, np.bool_)
         good[list(self._faults)] = False
-        there = _validity([data is not None for data in self._images])
-        decoded = _validity(good)
+        there = validity_of([data is not None for data in self._images])
+        decoded = validity_of(good)
         columns = {
             "key": rows.column("key"),
-            "sha256": _column(pa.binary(_DIGEST), self._digests, valid=there),
-            "bytes": _column(pa.int64(), self._lengths, valid=there),
-            "width": _column(pa.int32(), self._widths, valid=decoded),
-            "height": _column(pa.int32(), self._heights, valid=decoded),
+            "sha256": array_of(pa.binary(_DIGEST), self._digests, valid=there),
+            "bytes": array_of(pa.int64(), self._lengths, valid=there),
+            "width": array_of(pa.int32(), self._widths, valid=decoded),
+            "height": array_of(pa.int32(), self._heights, valid=decoded),
         }
         for size, pixels in zip(self._preprocess.sizes, self._pixels, strict=True):
             kind = pa.binary(3 * size**2)
-            columns[pixels_column(size)] = _column(kind, pixels, valid=decoded)
+            columns[pixels_column(size)] = array_of(kind, pixels, valid=decoded)
         columns.update(self._fault_columns())
         others = [name for name in rows.schema.names if name not in (*columns, "image")]
         columns.update((name, rows.column(name)) for name in others)
@@ -303,21 +302,6 @@ def _faults(rows: pa.RecordBatch) -> dict[int, Fault]:
         for row, fault in enumerate(zip(*columns, strict=True))
         if fault[0] is not None
     }
-
-
-def _validity(rows: npt.ArrayLike) -> pa.Buffer:
-    """Arrow's bitmap of the rows that are not null."""
-    bits = np.packbits(np.asarray(rows, np.bool_), bitorder="little")
-    return pa.py_buffer(bits)
-
-
-def _column(kind: pa.DataType, values: np.ndarray, *, valid: pa.Buffer) -> pa.Array:
-    """`[rows, ...]` as an Arrow array of one value a row, without a copy.
-
-    Not `pa.array`: between two blocks the caches lose its code, and whatever a thread
-    of the pool does in between, the others wait for the GIL.
-    """
-    return pa.Array.from_buffers(kind, len(values), [valid, pa.py_buffer(values)])
 
 
 class _Pool:

@@ -1,9 +1,10 @@
-"""Columns of bytes that Arrow shows where they lie, without a copy (binary views)."""
+"""Columns that show values where they lie, without a copy."""
 
 import struct
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 _LARGEST = (1 << 31) - 1
@@ -35,9 +36,24 @@ def column_of(values: Sequence[bytes | None]) -> pa.Array:
         else:
             views += _LONG.pack(len(data), data[:4], len(buffers), 0)
             buffers.append(pa.py_buffer(data))
-    valid = pa.array([value is not None for value in values], pa.bool_())
-    buffers = [valid.buffers()[1], pa.py_buffer(bytes(views)), *buffers]
+    valid = validity_of([value is not None for value in values])
+    buffers = [valid, pa.py_buffer(bytes(views)), *buffers]
     return pa.Array.from_buffers(pa.binary_view(), len(values), buffers)
+
+
+def array_of(kind: pa.DataType, values: np.ndarray, *, valid: pa.Buffer) -> pa.Array:
+    """`[rows, ...]` as an Arrow array of one value of a fixed size a row.
+
+    Not `pa.array`: between two blocks the caches lose its code, and whatever a thread
+    of the decoder does in between, the others wait for the GIL.
+    """
+    return pa.Array.from_buffers(kind, len(values), [valid, pa.py_buffer(values)])
+
+
+def validity_of(rows: npt.ArrayLike) -> pa.Buffer:
+    """Arrow's bitmap of rows that are there, from true and false."""
+    bits = np.packbits(np.asarray(rows, np.bool_), bitorder="little")
+    return pa.py_buffer(bits)
 
 
 def values_of(column: pa.Array) -> list[memoryview | None]:
