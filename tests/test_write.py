@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import time
 import weakref
 from pathlib import Path
 
@@ -13,7 +14,8 @@ import pytest
 
 from tests.outputs import files
 from tests.pipelines import counters, run_on
-from transforms import parquet, storage
+from transforms import parquet, storage, write
+from transforms.ahead import InOrder
 from transforms.block import Block, Place
 from transforms.part import IncompletePartError, PartTotals, read_totals
 from transforms.part_writer import PartWriter
@@ -71,6 +73,14 @@ class _Shuffled(beam.PTransform):
 
     def expand(self, blocks: beam.pvalue.PCollection[Block]) -> beam.pvalue.PCollection:
         return blocks | beam.Reshuffle() | WriteParts(Sink(self._folder, "id"))
+
+
+@pytest.fixture(params=[1, parquet.ROW_GROUP_BYTES], ids=["packed at once", "late"])
+def _row_groups(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parts are packed block by block, or when their last block has come."""
+    monkeypatch.setattr(parquet, "ROW_GROUP_BYTES", request.param)
 
 
 def test_the_files_of_an_output_are_named_by_shard_and_first_row(
@@ -168,6 +178,7 @@ def test_totals_are_read_back_from_the_files(tmp_path: Path) -> None:
     assert read_totals(str(tmp_path), stems[0]).good == 7
 
 
+@pytest.mark.usefixtures("_row_groups")
 def test_a_shuffle_before_changes_no_file(tmp_path: Path) -> None:
     _write(tmp_path / "fused", _shard())
     blocks = _shard()[::-1]
@@ -177,6 +188,7 @@ def test_a_shuffle_before_changes_no_file(tmp_path: Path) -> None:
     assert counters(result)["parts_written"] == 3
 
 
+@pytest.mark.usefixtures("_row_groups")
 @pytest.mark.parametrize("order", [1, -1], ids=["in order", "backwards"])
 def test_blocks_delivered_twice_change_no_file(tmp_path: Path, order: int) -> None:
     once = _write(tmp_path / "once", _shard())
@@ -213,6 +225,7 @@ def test_what_counts_of_a_part_is_what_is_there(tmp_path: Path) -> None:
     assert files(tmp_path) == before
 
 
+@pytest.mark.usefixtures("_row_groups")
 def test_blocks_of_one_part_in_two_bundles_are_gathered(tmp_path: Path) -> None:
     # Each worker has a bundle of its own: half of each part's blocks.
     from apache_beam.options.pipeline_options import PipelineOptions
@@ -230,6 +243,7 @@ def test_blocks_of_one_part_in_two_bundles_are_gathered(tmp_path: Path) -> None:
     assert counters(result)["parts_gathered"] >= 1
 
 
+@pytest.mark.usefixtures("_row_groups")
 def test_a_part_that_lacks_a_block_fails_the_job(tmp_path: Path) -> None:
     blocks = _shard()
     del blocks[2]
@@ -342,3 +356,35 @@ def test_rows_that_could_not_be_packed_are_missed(
 
 def _no_memory(encoder: parquet.Encoder, rows: pa.Table) -> None:
     raise MemoryError
+
+
+def test_what_waits_to_be_packed_is_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting: list[int] = []
+    add = InOrder.add
+
+    def counted(self: InOrder, pending: object, *, weight: int = 1) -> object:
+        yield from add(self, pending, weight=weight)
+        waiting.append(len(self._pending))
+
+    def slow(part: PartWriter, blocks: list[Block]) -> None:
+        time.sleep(0.02)
+
+    monkeypatch.setattr(parquet, "ROW_GROUP_BYTES", 1)
+    monkeypatch.setattr(write, "_AHEAD_BYTES", 1000)
+    monkeypatch.setattr(InOrder, "add", counted)
+    monkeypatch.setattr(PartWriter, "pack", slow)
+    monkeypatch.setattr(PartWriter, "blocks", lambda part: [])
+    blocks = [_block(4 * n, 4, part=0) for n in range(20)]
+    assert 200 < blocks[0].nbytes < 1000
+    run_on(WriteParts(Sink(str(tmp_path), "id")), blocks)
+    assert len(waiting) == 20
+    assert 1 < max(waiting) <= 1 + 1000 // blocks[0].nbytes + 1
+
+
+def test_a_block_that_comes_again_is_not_held() -> None:
+    part, block = write._Arriving(0), _block(0, 4, part=0)
+    assert list(part.in_turn(block)) == [block]
+    assert list(part.in_turn(block)) == []
+    assert list(part.early) == []
